@@ -1,0 +1,24 @@
+"""coembed-samples: small real data to try coembed on, carried in the package or built where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coembed import Spec, hookimpl
+
+
+@hookimpl
+def coembed_sources() -> Iterator[Spec]:
+    """The sources of this package, one module each."""
+    yield Spec(
+        name="samples/emoji",
+        target="coembed_samples.emoji:Emoji",
+        summary="1,911 emoji pictures (32 px) with labels and tags in ten languages.",
+        license="Apache-2.0 AND MIT AND Unicode-3.0",
+    )
+    yield Spec(
+        name="samples/stdlib",
+        target="coembed_samples.stdlib:Stdlib",
+        summary="Docstrings and functions of the running Python's standard library, 3,400 to 4,000 pairs.",
+        license="PSF-2.0",
+    )
