@@ -127,6 +127,13 @@ class Encoder(nn.Module, ABC):
         self.save_assets(folder)
         save_model(self, str(folder / "model.safetensors"))
 
+    @classmethod
+    def open(cls, spec: EncoderSpec, folder: Path) -> Self:
+        """Build from what `save` wrote; an encoder of checkpoints overrides it, so as not to need the checkpoint."""
+        encoder = cls(spec, **spec.kwargs)
+        encoder.restore(folder)
+        return encoder
+
     def restore(self, folder: Path) -> None:
         """Load what `save` wrote into this encoder; raises ValueError naming the file if it is damaged."""
         from coembed.weights import load_into
@@ -277,9 +284,7 @@ class Encoder(nn.Module, ABC):
             return rows
         mask = rows.mask.clone()
         for row in (~fine).nonzero().flatten().tolist():
-            bad = BadItem(
-                kept[row], describe(items[kept[row]]), "an item whose embedding is finite (this one gives NaN)"
-            )
+            bad = BadItem(kept[row], describe(items[kept[row]]), "an item whose embedding is finite, not NaN")
             if on_error == "raise":
                 raise bad
             on_error(bad)

@@ -13,10 +13,12 @@ from coembed.spec import Spec
 class Objective(nn.Module, ABC):
     """What a contrastive step minimises; row i of `a` belongs to row i of `b`.
 
-    Learnable scalars (temperature, bias) are its parameters and are trained and saved with the run.
+    Learnable scalars (temperature, bias) are its parameters and are trained and saved with the run. `dims` are the
+    widths (Matryoshka sizes) that it trains vectors to be cut to.
     """
 
     spec: Spec | None = None
+    dims: tuple[int, ...] = ()
 
     @abstractmethod
     def forward(

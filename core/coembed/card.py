@@ -1,0 +1,58 @@
+"""The README.md of a saved space: what it is, what it was trained on, its figures, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coembed.space import Space
+
+
+def render(space: Space, towers: Mapping[str, Mapping[str, Any]]) -> str:
+    """The card as Markdown; `towers` is what space.json says of them."""
+    rows = []
+    for name, entry in towers.items():
+        encoder = space[name].encoder
+        weights = "in this folder" if entry["copied"] else str(entry["source"])
+        license = encoder.spec.license or "not stated"
+        rows.append(
+            f"| {name} | {encoder.spec.modality} | `{encoder.spec.name}` | {weights} | {entry['train']} | {license} |"
+        )
+    first = next(iter(towers))
+    parts = [
+        "---\nlibrary_name: coembed\ntags: [coembed, embeddings, multimodal]\n---\n",
+        f"# A coembed space of {len(towers)} towers\n",
+        f"Items of {', '.join(towers)} as unit vectors of {space.dim} dimensions.\n",
+        "| tower | modality | encoder | weights | trained | licence |\n|---|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n",
+        _runs(space.card.get("runs", [])),
+        _figures(space.card.get("figures", {})),
+        "## Use\n\n```python\nimport coembed\n\n"
+        f'space = coembed.Space.load("this folder")\nvectors = space.encode("{first}", items)\n```\n',
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _runs(runs: list[Mapping[str, Any]]) -> str:
+    if not runs:
+        return ""
+    lines = []
+    for run in runs:
+        tasks = "; ".join(
+            f"{t['objective']} on {' and '.join(t['towers'])}, {t['records']} records" for t in run["tasks"]
+        )
+        lines.append(f"- {tasks}; {run['steps']} steps of {run['batch_size']}, seed {run['seed']}")
+    return "## Training\n\n" + "\n".join(lines) + "\n"
+
+
+def _figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Held-out figures, a row a direction, only the columns that all rows share."""
+    if not figures:
+        return ""
+    keys = [key for key in next(iter(figures.values())) if all(key in row for row in figures.values())]
+    head = "| direction | " + " | ".join(keys) + " |\n|---|" + "---|" * len(keys) + "\n"
+    cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)  # noqa: E731
+    rows = [f"| {name} | " + " | ".join(cell(row[key]) for key in keys) + " |" for name, row in figures.items()]
+    return "## Held-out figures\n\n" + head + "\n".join(rows) + "\n"

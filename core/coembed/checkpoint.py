@@ -1,0 +1,92 @@
+"""Checkpoints: one safetensors file a step, written whole, the last two kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coembed.weights import WeightsError
+
+NAME = re.compile(r"step-(\d{8})\.safetensors")
+KEEP = 2
+
+
+class ResumeError(ValueError):
+    """A checkpoint that belongs to another run; the message names what differs."""
+
+
+def save(folder: Path, step: int, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, run: Any) -> None:
+    """Write a checkpoint of the modules' state and the optimizer's; `run` is the configuration, plain JSON.
+
+    Everything is in one file that appears at once, so a kill at any moment leaves the one before.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {f"module.{n}.{k}": t for n, module in modules.items() for k, t in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}.safetensors"
+    part = path.with_suffix(".part")
+    # Tied weights share storage, which safetensors refuses: clones are written, and loading fills both.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(plain, str(part), metadata={"run": json.dumps(run), "step": str(step)})
+    part.replace(path)
+    for old in sorted(folder.glob("step-*.safetensors"))[:-KEEP]:
+        old.unlink()
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a folder, or None."""
+    found = sorted(path for path in folder.glob("step-*.safetensors") if NAME.fullmatch(path.name))
+    return found[-1] if found else None
+
+
+def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, run: Any) -> int:
+    """Load a checkpoint into the modules and the optimizer; returns the number of steps done.
+
+    Raises ResumeError naming the settings that differ from `run`, WeightsError if the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged checkpoint ({error}); delete it to go on from the one before") from error
+    before = json.loads(facts["run"])
+    different = differences(before, json.loads(json.dumps(run)))
+    if different:
+        raise ResumeError(f"{path} is of another run: {'; '.join(different)}. Use the same settings, or another folder")
+    for name, module in modules.items():
+        prefix = f"module.{name}."
+        module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(facts["step"])
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """The settings that differ between two plain JSON values, by name, with both values.
+
+    >>> differences({"lr": 0.1, "seed": 0}, {"lr": 0.2, "seed": 0})
+    ['lr was 0.1, is 0.2']
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [d for k in keys for d in differences(before.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [d for i, (b, n) in pairs for d in differences(b, n, f"{name}[{i}]")]
+    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]

@@ -1,0 +1,102 @@
+"""The `coembed` command: a table of commands, each in its own file, imported when it is called.
+
+Exit codes: 0 done, 1 failed with one clear message (`--debug` shows the traceback), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+# name -> (module with `configure(parser)` and `run(args) -> int`, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "plugins": ("coembed.cli.plugins", "list the installed plugins; --check loads each and says why one fails"),
+    "list": ("coembed.cli.list", "list the components that are installed, or known"),
+    "info": ("coembed.cli.info", "show everything about one component"),
+    "demo": ("coembed.cli.demo", "bind real pictures, text and code in one space and search it"),
+    "align": ("coembed.cli.align", "train a space on pairs, from a run file or flags"),
+    "embed": ("coembed.cli.embed", "turn items or files into vectors"),
+    "index": ("coembed.cli.index", "index items or files for search"),
+    "search": ("coembed.cli.search", "search an index of one tower with items of another"),
+    "eval": ("coembed.cli.eval", "measure retrieval between the towers of a space"),
+    "registry": ("coembed.cli.registry", "compare registry.yaml with the installed specs, or write it"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a usage error is one line and names the command's help."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Print the message and exit with code 2."""
+        self.exit(2, f"{self.prog}: {message}\nSee `{self.prog} --help`.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `coembed` itself, without any command's own flags."""
+    top = Parser(
+        prog="coembed",
+        description="Embed any modality, align modalities in one space, search one with another.",
+        epilog="commands:\n" + "\n".join(f"  {name:10} {line}" for name, (_, line) in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="coembed [--version] [--debug] COMMAND …",
+    )
+    top.add_argument("--version", action="store_true", help="print the version and exit")
+    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    top.add_argument("command", nargs="?", metavar="COMMAND", help="see below; `coembed COMMAND --help` tells more")
+    top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return top
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command; imports its module."""
+    module, line = COMMANDS[name]
+    own = Parser(prog=f"coembed {name}", description=line[0].upper() + line[1:] + ".")
+    own.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    importlib.import_module(module).configure(own)
+    return own
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    top = parser()
+    args = top.parse_args(argv)
+    if args.version:
+        from coembed import __version__
+
+        print(f"coembed {__version__}")
+        return 0
+    if args.command is None:
+        top.print_help()
+        return 0
+    if args.command not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(args.command, COMMANDS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        top.error(f"no command {args.command!r}{hint}")
+    own = command_parser(args.command)
+    given = own.parse_args(args.rest)
+    try:
+        return int(importlib.import_module(COMMANDS[args.command][0]).run(given))
+    except KeyboardInterrupt:
+        print("coembed: stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if args.debug or given.debug:
+            raise
+        print(f"coembed {args.command}: {message(error)}", file=sys.stderr)
+        return 1
+
+
+def message(error: BaseException) -> str:
+    """One clear line for an error; KeyError's own text is quoted by Python, so it is taken bare."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    known = isinstance(error, (ValueError, KeyError, OSError, TypeError)) or type(error).__module__.startswith(
+        "coembed"
+    )
+    return text if known and text else f"{type(error).__name__}: {text} (--debug shows where)"

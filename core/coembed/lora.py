@@ -1,0 +1,39 @@
+"""Low-rank adapters in an encoder's blocks, by peft (the `lora` extra)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from coembed.encoder import Encoder
+from coembed.plugins import PluginError
+
+
+def add_adapters(encoder: Encoder, rank: int) -> None:
+    """Put adapters of a rank into every linear map of the encoder's blocks; only they train.
+
+    The second factor starts at zero, so the encoder's output is unchanged at first.
+    Raises ValueError if the encoder has no linear maps in its blocks, PluginError if peft is not installed.
+    Source: Hu et al. 2021, LoRA, section 4.1; alpha = 2 r.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise PluginError(f"train 'lora:{rank}' needs peft: pip install 'coembed[lora]'") from error
+    inside = {id(module) for block in encoder.blocks() for module in block.modules() if isinstance(module, nn.Linear)}
+    names = [name for name, module in encoder.named_modules() if id(module) in inside]
+    if not names:
+        raise ValueError(f"train 'lora:{rank}': {encoder.spec.name} has no linear maps in its blocks")
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names, lora_dropout=0.0, bias="none")
+    inject_adapter_in_model(config, encoder)
+    unfreeze_adapters(encoder)
+
+
+def unfreeze_adapters(encoder: Encoder) -> None:
+    """Let the adapters train, and nothing else of the encoder."""
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def adapters(encoder: Encoder) -> dict[str, Tensor]:
+    """The adapters' weights by name: all that a saved space keeps of an adapted checkpoint."""
+    return {name: tensor for name, tensor in encoder.state_dict().items() if "lora_" in name}

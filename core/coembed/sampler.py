@@ -1,0 +1,65 @@
+"""Which records make step s: a pure function of the seed and the step, so a run resumes anywhere, exactly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def counter(*parts: object) -> int:
+    """A 63-bit number from a name: the seed of whatever happens there."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Schedule:
+    """Batches of several tasks over many steps, without a state of its own.
+
+    Task i has `sizes[i]` records and gets `shares[i]` of the steps, spread evenly. Each task goes through its records
+    in an order of its own each epoch, `batch_size` at a time; what does not fill a batch is left for another epoch's
+    order, and a task smaller than the batch gives all it has. Raises ValueError if a task has no records.
+
+    >>> schedule = Schedule([5, 2], [1.0, 1.0], batch_size=2, steps=4, seed=0)
+    >>> [task for task, _ in map(schedule.batch, range(4))]
+    [0, 1, 0, 1]
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], shares: Sequence[float], *, batch_size: int, steps: int, seed: int
+    ) -> None:
+        for task, size in enumerate(sizes):
+            if size < 1:
+                raise ValueError(f"task {task} has no usable record")
+        self.sizes, self.batch_size, self.seed = list(sizes), batch_size, seed
+        self.per_epoch = [max(1, size // batch_size) for size in sizes]
+        self._turns = _turns(shares, steps)
+        self._order: dict[int, tuple[int, np.ndarray]] = {}
+
+    def batch(self, step: int) -> tuple[int, list[int]]:
+        """The task of a step and the positions of its records."""
+        task, count = self._turns[step]
+        epoch, place = divmod(count, self.per_epoch[task])
+        order = self._permutation(task, epoch)
+        return task, order[place * self.batch_size : (place + 1) * self.batch_size].tolist()
+
+    def _permutation(self, task: int, epoch: int) -> np.ndarray:
+        cached = self._order.get(task)
+        if cached is None or cached[0] != epoch:
+            # Philox is counter-based and specified: the order is the same on every machine.
+            bits = np.random.Philox(key=counter(self.seed, "order", task, epoch))
+            cached = (epoch, np.random.Generator(bits).permutation(self.sizes[task]))
+            self._order[task] = cached
+        return cached[1]
+
+
+def _turns(shares: Sequence[float], steps: int) -> list[tuple[int, int]]:
+    """Whose turn each step is, and its how-manieth: the task that is furthest behind its share goes next."""
+    total, counts, turns = sum(shares), [0] * len(shares), []
+    for step in range(steps):
+        behind = [share / total * (step + 1) - count for share, count in zip(shares, counts, strict=True)]
+        task = max(range(len(shares)), key=behind.__getitem__)
+        turns.append((task, counts[task]))
+        counts[task] += 1
+    return turns

@@ -1,0 +1,231 @@
+"""Tasks: what one training step optimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from coembed.embedding import Embedding
+from coembed.objectives import Objective
+from coembed.plugins import build
+from coembed.sources import Record, Source
+
+if TYPE_CHECKING:
+    from coembed.encoder import Encoder
+    from coembed.space import Space
+
+# The trainer's way to turn rows of the batch into embeddings of a tower: embed(tower, rows, role).
+Embed = Callable[[str, Sequence[int], str | None], Embedding]
+
+SAME = ("content", "id", "label", "group")
+
+
+class Task(nn.Module, ABC):
+    """One way to learn from one source; `weight` is its share of the steps beside other tasks.
+
+    Its parameters (a temperature, a throw-away head) train with the towers.
+    """
+
+    def __init__(self, source: Source, towers: Sequence[str], *, weight: float = 1.0) -> None:
+        super().__init__()
+        if weight <= 0:
+            raise ValueError(f"task weight {weight} must be positive")
+        self.source, self.towers, self.weight = source, tuple(towers), weight
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The widths (Matryoshka sizes) that this task trains vectors to be cut to."""
+        return ()
+
+    def prepare(self, space: Space) -> None:
+        """Check the towers and build what depends on the encoders; called once before training.
+
+        Raises KeyError naming a tower that the space lacks.
+        """
+        for tower in self.towers:
+            space[tower]
+
+    @abstractmethod
+    def usable(self, record: Record) -> bool:
+        """Whether a record can be part of this task's batches."""
+
+    @abstractmethod
+    def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
+        """The loss of a batch, a scalar."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the card and for telling a changed run from the same one; plain JSON types."""
+        return {"task": type(self).__name__, "towers": list(self.towers), "weight": self.weight}
+
+
+class Contrast(Task):
+    """Pull the towers' views of a record together, push those of other records apart.
+
+    With more than two towers every pair of them is a term (or those of `pairs`), over the records that have both: a
+    record may lack any. `objective` is a registered name or an object; each pair of towers shares it. `same` says which
+    rows are one thing and so no negatives of each other: "content" (an item of either side is equal), "id", "label" or
+    "group". `roles` gives towers the prompt of a role.
+
+    >>> from coembed.sources import Records
+    >>> task = Contrast(Records.pairs(image=[0, 1], text=["a", "b"]), ("image", "text"))
+    >>> task.describe()["objective"]
+    'infonce'
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        towers: Sequence[str],
+        objective: str | Objective = "infonce",
+        *,
+        weight: float = 1.0,
+        pairs: Sequence[tuple[str, str]] | None = None,
+        same: str = "content",
+        roles: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(source, towers, weight=weight)
+        if len(set(towers)) < 2:
+            raise ValueError(f"a contrast needs two different towers or more, got {tuple(towers)}")
+        if same not in SAME:
+            raise ValueError(f"same={same!r}: use one of {', '.join(SAME)}")
+        self.objective: Objective = build("objective", objective)
+        self.pairs = tuple(pairs) if pairs is not None else tuple(combinations(self.towers, 2))
+        self.same = same
+        self.roles = dict(roles or {})
+        self._digests: dict[tuple[str, str], bytes] = {}  # of items, so that an epoch hashes each picture once
+
+    def prepare(self, space: Space) -> None:
+        """Towers and roles must be there."""
+        super().prepare(space)
+        self._encoders = {tower: space[tower].encoder for tower in self.towers}
+        for tower, role in self.roles.items():
+            self._encoders[tower].prompt_for(role)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The objective's."""
+        return self.objective.dims
+
+    def usable(self, record: Record) -> bool:
+        """Whether the record has both sides of some pair."""
+        return any(a in record and b in record for a, b in self.pairs)
+
+    def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
+        """Mean over the pairs of towers that two records or more have."""
+        rows = {tower: [i for i, record in enumerate(records) if tower in record] for tower in self.towers}
+        embedded = {tower: embed(tower, at, self.roles.get(tower)) for tower, at in rows.items() if at}
+        terms = []
+        for a, b in self.pairs:
+            both = [i for i in rows[a] if b in records[i]]
+            if len(both) < 2 and len(records) > 1:
+                continue  # a lone row has no negatives: its loss is zero by definition
+            places = [{row: k for k, row in enumerate(rows[tower])} for tower in (a, b)]
+            left = embedded[a][torch.tensor([places[0][i] for i in both])]
+            right = embedded[b][torch.tensor([places[1][i] for i in both])]
+            chosen = [records[i] for i in both]
+            device = left.values.device
+            weights = torch.tensor([record.weight for record in chosen], device=device)
+            keys = self._keys(chosen, (a, b)).to(device)
+            terms.append(self.objective(left, right, weights=weights, keys=keys))
+        if not terms:
+            raise ValueError(f"no two of {len(records)} records share two of the towers {', '.join(self.towers)}")
+        return torch.stack(terms).mean()
+
+    def _keys(self, records: Sequence[Record], towers: tuple[str, str]) -> Tensor:
+        """Rows that are one thing get one number."""
+        if self.same == "content":
+            return _components([[self._content(tower, record) for record in records] for tower in towers])
+        names = [getattr(record, self.same) or record.id for record in records]
+        numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        return torch.tensor([numbers[name] for name in names])
+
+    def _content(self, tower: str, record: Record) -> bytes:
+        digest = self._digests.get((tower, record.id))
+        if digest is None:
+            try:
+                digest = self._encoders[tower].key(record[tower])
+            except TypeError:  # an item without a content key equals only itself
+                digest = f"{tower}:{record.id}".encode()
+            self._digests[tower, record.id] = digest
+        return digest
+
+    def describe(self) -> dict[str, Any]:
+        """As Task.describe, with the objective and the source's size."""
+        spec = self.objective.spec
+        options = spec.kwargs if spec else {}
+        return {
+            **super().describe(),
+            "objective": spec.name if spec else type(self.objective).__name__,
+            "options": {k: v for k, v in options.items() if isinstance(v, (str, int, float, bool))},
+            "pairs": [list(pair) for pair in self.pairs],
+            "same": self.same,
+            "roles": self.roles,
+            "records": len(self.source),
+        }
+
+
+def _components(columns: Sequence[Sequence[bytes]]) -> Tensor:
+    """Rows linked by equal content in any column, transitively, get the number of their first row.
+
+    >>> _components([[b"a", b"b", b"a"], [b"x", b"y", b"z"]])
+    tensor([0, 1, 0])
+    """
+    parent = list(range(len(columns[0])))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for column in columns:
+        first: dict[bytes, int] = {}
+        for i, content in enumerate(column):
+            a, b = root(first.setdefault(content, i)), root(i)
+            parent[max(a, b)] = min(a, b)
+    return torch.tensor([root(i) for i in range(len(parent))])
+
+
+class Pretext(Task):
+    """One tower learns from its own items: a collator, a head that is thrown away.
+
+    An author writes `build_head` (called once the encoder is known), `collate_items` and `item_loss`.
+    """
+
+    def __init__(self, source: Source, tower: str, *, weight: float = 1.0) -> None:
+        super().__init__(source, (tower,), weight=weight)
+        self.tower = tower
+
+    def prepare(self, space: Space) -> None:
+        """Build the head; the tower's encoder must train."""
+        super().prepare(space)
+        if space[self.tower].frozen:
+            raise ValueError(f"a pretext on tower {self.tower} needs an encoder that trains: give it train='all'")
+        self.build_head(space[self.tower].encoder)
+
+    def usable(self, record: Record) -> bool:
+        """Whether the record has an item for the tower."""
+        return self.tower in record
+
+    def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
+        """Collate with the pretext's own collator, then its own loss."""
+        encoder = space[self.tower].encoder
+        batch = self.collate_items(encoder, [record[self.tower] for record in records])
+        return self.item_loss(encoder, {name: tensor.to(encoder.device) for name, tensor in batch.items()})
+
+    @abstractmethod
+    def build_head(self, encoder: Encoder) -> None:
+        """Make the modules that the loss needs beside the encoder."""
+
+    @abstractmethod
+    def collate_items(self, encoder: Encoder, items: Sequence[Any]) -> dict[str, Tensor]:
+        """Items to a batch, with what is masked or asked in it; randomness by torch's generator, seeded per step."""
+
+    @abstractmethod
+    def item_loss(self, encoder: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a batch, a scalar."""

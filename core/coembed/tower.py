@@ -1,0 +1,145 @@
+"""Tower: an encoder, an aligner, and one word for what of the encoder trains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from coembed.aligner import Aligner, Identity, aligner_for
+from coembed.embedding import Embedding
+from coembed.encoder import Batch, Encoder, OnError, assemble
+from coembed.plugins import build
+
+TRAIN = re.compile(r"none|all|last:([1-9]\d*)|lora:([1-9]\d*)")
+
+
+class Tower(nn.Module):
+    """An encoder and the aligner that takes its features to the shared space.
+
+    `encoder` and `aligner` are registered names or objects; `dim` is the width of the space (None: the encoder's own).
+    `train` says what of the encoder trains: "none", "last:k" (its last k blocks), "lora:r" (adapters of rank r, by
+    peft) or "all"; the aligner trains unless the tower is `locked`. Raises ValueError for another word, or for
+    "last:k" where the encoder has fewer blocks.
+
+    >>> from coembed.testing import toy_encoder
+    >>> Tower(toy_encoder(dim=8), "linear", dim=4).encode(["a"]).values.shape
+    torch.Size([1, 1, 4])
+    """
+
+    def __init__(
+        self,
+        encoder: str | Encoder,
+        aligner: str | Aligner = "linear",
+        *,
+        dim: int | None = None,
+        pool: str | None = None,
+        train: str = "none",
+    ) -> None:
+        super().__init__()
+        self.encoder: Encoder = build("encoder", encoder)
+        reduce = aligner.pool if isinstance(aligner, Aligner) else pool or "native"
+        width = self.encoder.dim if reduce == "native" else self.encoder.token_dim
+        out = dim or (aligner.out_dim if isinstance(aligner, Aligner) else self.encoder.dim)
+        options = {} if pool is None or isinstance(aligner, Aligner) else {"pool": pool}
+        self.aligner = aligner_for(aligner, width, out, **options)
+        self.locked = False
+        self.trained = False  # whether the encoder's weights differ from where they came from
+        self.sizes: tuple[int, ...] = self.encoder.sizes if isinstance(self.aligner, Identity) else ()
+        self.train_word = "none"
+        self.set_train(train)
+
+    @property
+    def dim(self) -> int:
+        """Width of the space."""
+        return self.aligner.out_dim
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder is fixed, so that its features can be computed once."""
+        return self.train_word == "none" or self.locked
+
+    def set_train(self, word: str) -> None:
+        """Choose what of the encoder trains; see the class."""
+        match = TRAIN.fullmatch(word)
+        if match is None:
+            raise ValueError(f"train {word!r}: use 'none', 'last:k', 'lora:r' or 'all'")
+        if self.train_word.startswith("lora:") and word != self.train_word:
+            raise ValueError(
+                f"this tower carries {self.train_word} adapters; build a new tower to train it with {word!r}"
+            )
+        last, rank = match.groups()
+        blocks = self.encoder.blocks()
+        if last and int(last) > len(blocks):
+            raise ValueError(f"train {word!r}: {self.encoder.spec.name} has {len(blocks)} blocks")
+        for parameter in self.encoder.parameters():
+            parameter.requires_grad_(word == "all")
+        if last:
+            for parameter in (p for block in blocks[-int(last) :] for p in block.parameters()):
+                parameter.requires_grad_(True)
+        if rank and self.train_word != word:
+            from coembed.lora import add_adapters
+
+            add_adapters(self.encoder, int(rank))
+        elif rank:
+            from coembed.lora import unfreeze_adapters
+
+            unfreeze_adapters(self.encoder)
+        self.train_word = word
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that a run may change, by name; none if the tower is locked."""
+        if self.locked:
+            return {}
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def train(self, mode: bool = True) -> Tower:
+        """As in torch, but a frozen encoder stays in evaluation mode: its dropout and norms must not move."""
+        super().train(mode and not self.locked)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def features(self, batch: Batch, layer: int | None = None) -> Embedding:
+        """What goes into the aligner: token features, pooled as the aligner says; a frozen tower caches this."""
+        tokens = self.encoder(batch, layer)
+        if self.aligner.pool == "native":
+            return self.encoder.pooled(tokens)
+        return tokens if self.aligner.pool == "none" else tokens.pool(self.aligner.pool)
+
+    def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
+        """A batch to unit vectors in the space."""
+        aligned: Embedding = self.aligner(self.features(batch, layer))
+        return aligned
+
+    def encode(
+        self,
+        items: Sequence[Any],
+        *,
+        role: str | None = None,
+        prompt: str | None = None,
+        layer: int | None = None,
+        dim: int | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Embedding:
+        """Items to unit vectors in the space; as `Encoder.encode`, through the aligner."""
+        text = self.encoder.prompt_for(role, prompt)
+        self.encoder.check_layer(layer)
+        training = self.training
+        self.eval()
+        try:
+            parts = self.encoder.run(
+                items,
+                lambda batch: self(batch, layer),
+                prompt=text,
+                batch_size=batch_size,
+                progress=progress,
+                on_error=on_error,
+            )
+        finally:
+            self.train(training)
+        return assemble(parts, len(items), self.dim, self.sizes, dim)

@@ -1,0 +1,257 @@
+"""fit: the trainer. Reads top to bottom: settings, data, frozen features, steps, held-out figures, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from coembed import checkpoint
+from coembed.embedding import Embedding
+from coembed.features import FeatureStore
+from coembed.history import History
+from coembed.items import content_key
+from coembed.objectives import Objective
+from coembed.optim import parameter_groups, rate_factor
+from coembed.plugins import build
+from coembed.progress import bar
+from coembed.sampler import Schedule, counter
+from coembed.sources import Record, Source
+from coembed.tasks import Contrast, Task
+
+if TYPE_CHECKING:
+    from coembed.space import Space
+
+
+def fit(
+    space: Space,
+    source: str | Source | None = None,
+    *,
+    objective: str | Objective = "infonce",
+    tasks: Sequence[Task] | None = None,
+    epochs: float = 10,
+    steps: int | None = None,
+    batch_size: int = 256,
+    lr: float | Mapping[str, float] = 1e-3,
+    weight_decay: float = 0.01,
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    precision: str = "auto",
+    seed: int = 0,
+    held_out: Source | None = None,
+    eval_every: int | None = None,
+    out: Path | str | None = None,
+    checkpoint_every: int = 200,
+    resume: bool = True,
+    cache: bool | FeatureStore = True,
+    progress: bool = False,
+) -> History:
+    """Train a space on pairs: the aligners of unlocked towers, and of their encoders what the train words say.
+
+    Give `source` and `objective` (every pair of the space's towers that records share becomes a task) or `tasks`.
+    `batch_size` is the batch that the loss sees. `lr` is the peak rate, for all or by tower name ("*": the others),
+    after a linear warm-up over the share `warmup` of the steps and before a cosine to zero. `precision` is "fp32",
+    "bf16" (autocast) or "auto" (bf16 on a GPU that has it). Features of frozen towers are computed once and cached.
+    With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
+    checkpoint with the same bits as if it never had. `held_out` is evaluated every `eval_every` steps and at the end.
+
+    Raises ValueError if nothing trains or no record is usable, ResumeError if `out` holds another run.
+
+    >>> import coembed
+    >>> from coembed.testing import toy_encoder
+    >>> space = coembed.Space({"a": toy_encoder(dim=8), "b": toy_encoder(dim=8, seed=1)}, dim=4, aligner="linear")
+    >>> pairs = coembed.Records.pairs(a=["one", "two", "three"], b=["1", "2", "3"])
+    >>> len(coembed.fit(space, pairs, steps=2, cache=False).losses)
+    2
+    """
+    tasks = list(tasks) if tasks is not None else _tasks(space, source, objective)
+    for task in tasks:
+        task.prepare(space)
+    records = [[record for record in task.source if task.usable(record)] for task in tasks]
+    for task, usable in zip(tasks, records, strict=True):
+        if not usable:
+            raise ValueError(f"a task on {', '.join(task.towers)} has no usable record among {len(task.source)}")
+    per_epoch = sum(max(1, len(usable) // batch_size) for usable in records)
+    total = steps if steps is not None else max(1, round(epochs * per_epoch))
+    # Several tasks share the steps by the batches that they have, times their weights.
+    shares = [task.weight * max(1, len(usable) // batch_size) for task, usable in zip(tasks, records, strict=True)]
+    schedule = Schedule([len(u) for u in records], shares, batch_size=batch_size, steps=total, seed=seed)
+
+    device = next(space.parameters()).device
+    modules: dict[str, nn.Module] = {f"task{i}": task.to(device) for i, task in enumerate(tasks)}
+    towers = sorted({tower for task in tasks for tower in task.towers})
+    modules |= {f"tower-{name}": space[name] for name in towers if space[name].trainable()}
+    optimizer = torch.optim.AdamW(parameter_groups(space, tasks, towers, lr, weight_decay))
+    if precision not in ("fp32", "bf16", "auto"):
+        raise ValueError(f"precision {precision!r}: use 'fp32', 'bf16' or 'auto'")
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    run = {
+        "tasks": [task.describe() for task in tasks],
+        "train": {name: "locked" if space[name].locked else space[name].train_word for name in towers},
+        "steps": total,
+        "batch_size": batch_size,
+        "lr": dict(lr) if isinstance(lr, Mapping) else lr,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "clip": clip,
+        "precision": precision,
+        "seed": seed,
+        "data": [_digest(usable) for usable in records] if out is not None else [],
+    }
+    store = (cache if isinstance(cache, FeatureStore) else FeatureStore()) if cache else None
+    features = _frozen_features(space, tasks, records, store, progress)
+    folder, start = (Path(out) if out is not None else None), 0
+    if folder is not None and resume and (newest := checkpoint.latest(folder / "checkpoints")):
+        start = checkpoint.restore(newest, modules, optimizer, run)
+    history = History(folder / "history.jsonl" if folder is not None else None, resumed_at=start)
+
+    space.train()
+    try:
+        with bar("train", total, progress, unit="steps") as advance:
+            advance(start)
+            for step in range(start, total):
+                began = time.perf_counter()
+                index, at = schedule.batch(step)
+                task, batch = tasks[index], [records[index][i] for i in at]
+                factor = rate_factor(step, total, warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * factor
+                with _seeded(seed, step, device), autocast:
+                    loss = task.loss(batch, _embedder(space, batch, at, features.get(index, {})), space)
+                if not loss.isfinite():
+                    raise ValueError(f"step {step}: the loss is {loss.item()}; lower lr ({lr}) or check the data")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if clip:
+                    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+                optimizer.step()
+                rate = optimizer.param_groups[0]["lr"]
+                row = {"step": step + 1, "task": index, "loss": loss.item(), "lr": rate}
+                history.log({**row, "seconds": round(time.perf_counter() - began, 4)})
+                advance(1, loss=f"{loss.item():.4f}", lr=f"{rate:.1e}")
+                done = step + 1
+                if folder is not None and done < total and done % checkpoint_every == 0:
+                    checkpoint.save(folder / "checkpoints", done, modules, optimizer, run)
+                if held_out is not None and (done == total or (eval_every and done % eval_every == 0)):
+                    history.log({"step": done, "figures": _evaluate(space, held_out, store)})
+        if folder is not None:
+            checkpoint.save(folder / "checkpoints", total, modules, optimizer, run)
+    finally:
+        space.eval()
+    _sign(space, tasks, towers, run, history)
+    return history
+
+
+def _tasks(space: Space, source: str | Source | None, objective: str | Objective) -> list[Task]:
+    """One contrast for every pair of the space's towers that some record of the source has both of."""
+    if source is None:
+        raise ValueError("fit needs a source of records, or tasks")
+    built: Source = build("source", source)
+    shared = {pair for record in built for pair in combinations([t for t in space if t in record], 2)}
+    if not shared:
+        have, want = ", ".join(built.towers) or "nothing", ", ".join(space)
+        raise ValueError(f"no record has items for two towers of the space: records have {have}, towers are {want}")
+    return [Contrast(built, pair, objective) for pair in combinations(space, 2) if pair in shared]
+
+
+def _frozen_features(
+    space: Space,
+    tasks: Sequence[Task],
+    records: Sequence[Sequence[Record]],
+    store: FeatureStore | None,
+    progress: bool,
+) -> dict[int, dict[str, tuple[dict[int, int], Embedding]]]:
+    """By task and tower: where a record's row is, and the features of all records that have the tower."""
+    found: dict[int, dict[str, tuple[dict[int, int], Embedding]]] = {}
+    if store is None:
+        return found
+    for index, task in enumerate(tasks):
+        roles = task.roles if isinstance(task, Contrast) else {}
+        for name in task.towers if isinstance(task, Contrast) else ():
+            tower = space[name]
+            if not tower.frozen:
+                continue
+            at = [i for i, record in enumerate(records[index]) if name in record]
+            prompt = tower.encoder.prompt_for(roles.get(name))
+            items = [records[index][i][name] for i in at]
+            features = store.features(tower, items, prompt=prompt, progress=progress)
+            found.setdefault(index, {})[name] = ({i: row for row, i in enumerate(at)}, features)
+    return found
+
+
+def _embedder(
+    space: Space, batch: Sequence[Record], at: Sequence[int], features: Mapping[str, tuple[dict[int, int], Embedding]]
+) -> Any:
+    """embed(tower, rows, role): rows of the batch through a tower, from cached features where it is frozen."""
+
+    def embed(name: str, rows: Sequence[int], role: str | None) -> Embedding:
+        tower = space[name]
+        device = next(space.parameters()).device
+        if name in features:
+            places, cached = features[name]
+            aligned: Embedding = tower.aligner(cached[torch.tensor([places[at[i]] for i in rows])].to(device))
+            return aligned
+        encoder = tower.encoder
+        inputs = encoder.collate([batch[i][name] for i in rows], encoder.prompt_for(role))
+        embedded: Embedding = tower({key: tensor.to(device) for key, tensor in inputs.items()})
+        return embedded
+
+    return embed
+
+
+@contextmanager
+def _seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Randomness (dropout, masks) as a function of the step, and the caller's generators left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(counter(seed, "step", step))
+        yield
+
+
+def _evaluate(space: Space, held_out: Source, store: FeatureStore | None) -> Mapping[str, Any]:
+    from coembed.evaluate import evaluate
+
+    training = space.training
+    try:
+        with space.cached(store):
+            return evaluate(space, held_out)
+    finally:
+        space.train(training)
+
+
+def _digest(records: Sequence[Record]) -> str:
+    """What tells a changed data set from the same one: ids and contents, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for record in records:
+        digest.update(repr((record.id, record.weight)).encode())
+        for name, item in record.items.items():
+            try:
+                digest.update(name.encode() + content_key(item))
+            except TypeError:  # an item of a private kind: its id stands for it
+                digest.update(name.encode())
+    return digest.hexdigest()
+
+
+def _sign(space: Space, tasks: Sequence[Task], towers: Sequence[str], run: dict[str, Any], history: History) -> None:
+    """Write the run into the space: what trained, which sizes are now declared, the card."""
+    for name in towers:
+        tower = space[name]
+        if tower.locked:
+            continue
+        tower.trained = tower.trained or tower.train_word != "none"
+        dims = {
+            d for task in tasks if name in task.towers for d in getattr(getattr(task, "objective", None), "dims", ())
+        }
+        tower.sizes = tuple(sorted(d for d in dims if d < space.dim))
+    space.card.setdefault("runs", []).append({key: value for key, value in run.items() if key != "data"})
+    if history.figures:
+        space.card["figures"] = dict(history.figures)
