@@ -19,8 +19,9 @@ SplitBy = Literal["base", "subgroup"]
 class Emoji(Source):
     """Emoji as pairs of a picture (PIL, RGB, 32 x 32, on white) and a text `label: tag, tag` in one of ten languages.
 
-    Records come in Unicode's order, pictures of Noto (Emoji 16.0), words of emojibase 17.0. `id` is the hexcode in lower
-    case without presentation selectors, `label` the Unicode subgroup (`animal-bird`), `extra["emoji"]` the character.
+    Records come in Unicode's order, pictures of Noto (Emoji 16.0), words of emojibase 17.0. `id` is the hexcode in
+    lower case without presentation selectors, `label` the Unicode subgroup (`animal-bird`), `extra["emoji"]` the
+    character.
 
     `split_by` chooses `group`, that is, what `split` keeps together:
 
