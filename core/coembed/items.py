@@ -74,8 +74,9 @@ def _feed(digest: hashlib._Hash, item: Any) -> None:
         import numpy as np
 
         array = np.ascontiguousarray(item)
-        mode = getattr(item, "mode", "")  # a palette image and a grey one may share their bytes
-        _tagged(digest, f"array {array.dtype.str} {array.shape} {mode}", array.tobytes())
+        mode = getattr(item, "mode", None)  # a palette image and a grey one may share their bytes
+        kind = f"{array.dtype.str} {array.shape} {mode if isinstance(mode, str) else ''}"
+        _tagged(digest, f"array {kind}", array.tobytes())
     else:
         raise TypeError(f"no content key for {describe(item)}: the encoder of such items must override key()")
 

@@ -248,10 +248,8 @@ def _sign(space: Space, tasks: Sequence[Task], towers: Sequence[str], run: dict[
         if tower.locked:
             continue
         tower.trained = tower.trained or tower.train_word != "none"
-        dims = {
-            d for task in tasks if name in task.towers for d in getattr(getattr(task, "objective", None), "dims", ())
-        }
-        tower.sizes = tuple(sorted(d for d in dims if d < space.dim))
+        dims = {size for task in tasks if name in task.towers for size in task.dims if size < space.dim}
+        tower.sizes = tuple(sorted(dims))
     space.card.setdefault("runs", []).append({key: value for key, value in run.items() if key != "data"})
     if history.figures:
         space.card["figures"] = dict(history.figures)

@@ -37,7 +37,7 @@ class Record:
 
 
 class Source(ABC):
-    """A re-iterable of records; an author writes `__iter__`, and overrides `__len__` and `__getitem__` if that is cheap.
+    """A re-iterable of records; an author writes `__iter__`, and may override `__len__`, `__getitem__`.
 
     A record may lack towers. Iterating twice gives the same records in the same order.
 
@@ -54,7 +54,7 @@ class Source(ABC):
 
     def _records(self) -> Sequence[Record]:
         if self._cached is None:
-            self._cached = list(self)
+            self._cached = list(iter(self))  # list(self) would ask for the length, which asks for the list
         return self._cached
 
     def __len__(self) -> int:

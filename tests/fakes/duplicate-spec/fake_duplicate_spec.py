@@ -1,0 +1,7 @@
+from coembed import EncoderSpec, hookimpl
+
+
+@hookimpl
+def coembed_encoders():
+    yield EncoderSpec(name="twice/a", modality="text", dim=16, target="coembed.testing.toy:ToyEncoder", layers=2, license="MIT")
+    yield EncoderSpec(name="twice/a", modality="text", dim=16, target="a:B")

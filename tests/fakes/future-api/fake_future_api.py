@@ -1,0 +1,1 @@
+raise SystemError('must not be imported')

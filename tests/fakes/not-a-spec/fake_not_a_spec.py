@@ -1,0 +1,6 @@
+from coembed import hookimpl
+
+
+@hookimpl
+def coembed_encoders():
+    yield {"name": "dicts/a"}

@@ -1,0 +1,6 @@
+from coembed import EncoderSpec, hookimpl
+
+
+@hookimpl
+def coembed_encoders():
+    yield EncoderSpec(name="good/bytes", modality="text", dim=16, target="coembed.testing.toy:ToyEncoder", layers=2, license="MIT")
