@@ -44,6 +44,7 @@ def coembed_objectives() -> Iterable[Spec]:
             "triplet": ("Triplet", "Margin against random, semi-hard or hardest negatives."),
             "multi-positive": ("MultiPositive", "InfoNCE with several positives a row."),
             "distill": ("Distill", "Cosine or squared distance to a frozen tower."),
+            "matryoshka": ("Matryoshka", "Any objective at several widths at once."),
         },
     )
 

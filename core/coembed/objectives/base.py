@@ -13,8 +13,9 @@ from coembed.spec import Spec
 class Objective(nn.Module, ABC):
     """What a contrastive step minimises; row i of `a` belongs to row i of `b`.
 
-    Learnable scalars (temperature, bias) are its parameters and are trained and saved with the run. `dims` are the
-    widths (Matryoshka sizes) that it trains vectors to be cut to.
+    Learnable scalars (temperature, bias) are its parameters, counters its buffers; both are saved with the run. `dims`
+    are the widths that it trains vectors to be cut to, empty for most; a space records them as declared sizes. Most
+    losses are a mean of one loss a pair: `PairObjective` checks and cleans the arguments for them.
     """
 
     spec: Spec | None = None
@@ -33,7 +34,10 @@ class Objective(nn.Module, ABC):
     ) -> Tensor:
         """The loss of `B` pairs, a scalar.
 
-        `weights` `[B]` scales each pair (the loss is the weighted mean); `keys` `[B]` int64: rows with equal keys are
-        the same thing and are never each other's negatives; `mask` `[B, B + N]` bool: True at pairs that are not
-        negatives; `negatives` `[N, T, D]`: further rows of b's side that match no row of a.
+        `weights` `[B]` scales each pair's own loss (the loss is the weighted mean; a pair of weight 0 is still a
+        negative of the others); `keys` `[B]` integer: rows with equal keys are the same thing and are never each
+        other's negatives; `mask` `[B, B + N]` bool: True at pairs that are not negatives; `negatives` `[N, T, D]`:
+        further rows of b's side that match no row of a. A pair of which one half is absent contributes nothing, not
+        even a negative; without any pair the loss is 0. Vectors are taken as they come: at unit length, from an
+        aligner.
         """

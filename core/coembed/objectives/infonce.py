@@ -1,0 +1,57 @@
+"""InfoNCE: every row picks its partner among all partners."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from coembed.objectives.pairs import Directions, PairObjective, Pairs, check_directions
+from coembed.objectives.scale import Scale
+
+
+class InfoNCE(PairObjective):
+    """Cross-entropy of each row's own partner against all others of the batch, in one or both directions.
+
+    The loss of row i is minus the logarithm of exp(s_ii / t) over the sum of exp(s_ij / t) of its partner and its
+    negatives; both directions are averaged. Columns that keys or mask take out leave the denominator; a row without
+    negatives costs 0. Extra negatives are b's kind, so only a asks against them. `temperature` is t at the start; the
+    factor 1 / t is learned if `learnable` and never exceeds `max_scale`. MaxSim sums over query vectors: for
+    multi-vectors a temperature near 1 fits. Raises ValueError for values out of range.
+    Source: van den Oord et al. 2018, equation 4; both directions and the learned factor: Radford et al. 2021, figure 3.
+
+    >>> from coembed.embedding import Embedding
+    >>> x = Embedding.from_vectors(torch.eye(2))
+    >>> round(InfoNCE(temperature=1.0)(x, x).item(), 4)  # log(1 + exp(-1))
+    0.3133
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        *,
+        learnable: bool = True,
+        max_scale: float = 100.0,
+        directions: Directions = "both",
+    ) -> None:
+        super().__init__()
+        if temperature <= 0 or 1 / temperature > max_scale * (1 + 1e-9):
+            raise ValueError(f"temperature {temperature} must be at least 1 / max_scale = {1 / max_scale:g}")
+        self.scale = Scale(min(1 / temperature, max_scale), learnable=learnable, ceiling=max_scale)
+        self.directions = check_directions(directions)
+
+    @property
+    def temperature(self) -> float:
+        """The temperature now in use, for logs."""
+        return 1 / float(self.scale().item())
+
+    def rows(self, pairs: Pairs) -> Tensor:
+        """`[B]` losses, averaged over the directions."""
+        scale = self.scale()
+        losses = [self.row_losses(scale * scores, view) for view, scores in pairs.ways(self.directions)]
+        return torch.stack(losses).mean(0)
+
+    def row_losses(self, logits: Tensor, view: Pairs) -> Tensor:
+        """One direction: logits `[B, B + N]` to `[B]`."""
+        excluded = view.excluded()
+        kept = logits if excluded is None else logits.masked_fill(excluded, -torch.inf)
+        return kept.logsumexp(1) - logits.diagonal()

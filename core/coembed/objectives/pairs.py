@@ -1,0 +1,172 @@
+"""What the objectives share: checked pairs, the scores of either direction, the mean over pairs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from coembed.embedding import Embedding, similarity
+from coembed.objectives.base import Objective
+
+Directions = Literal["both", "a->b", "b->a"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The arguments of an objective, checked, without absent rows.
+
+    `a` and `b` have B rows and `negatives` N, every one present; `weights` is `[B]`, `keys` `[B]`, `mask` `[B, B + N]`.
+
+    >>> x = Embedding.from_vectors(torch.eye(3))
+    >>> Pairs.of(x, x, keys=torch.tensor([0, 0, 1])).negative().int()
+    tensor([[0, 0, 1],
+            [0, 0, 1],
+            [1, 1, 0]], dtype=torch.int32)
+    """
+
+    a: Embedding
+    b: Embedding
+    weights: Tensor
+    keys: Tensor | None = None
+    mask: Tensor | None = None
+    negatives: Embedding | None = None
+
+    @classmethod
+    def of(
+        cls,
+        a: Embedding,
+        b: Embedding,
+        *,
+        weights: Tensor | None = None,
+        keys: Tensor | None = None,
+        mask: Tensor | None = None,
+        negatives: Embedding | None = None,
+    ) -> Pairs:
+        """Check the arguments and drop every pair of which one half is absent, and every absent extra negative.
+
+        Raises ValueError naming the argument whose shape or type does not fit.
+        """
+        size, extra = len(a), 0 if negatives is None else len(negatives)
+        if len(b) != size:
+            raise ValueError(f"an objective takes pairs: a has {size} rows, b {len(b)}")
+        if weights is None:
+            weights = torch.ones(size, device=a.values.device)
+        elif weights.shape != (size,):
+            raise ValueError(f"weights must be [{size}], one a pair, got {tuple(weights.shape)}")
+        if keys is not None and (keys.shape != (size,) or keys.is_floating_point()):
+            raise ValueError(f"keys must be integers [{size}], one a pair, got {keys.dtype} {tuple(keys.shape)}")
+        if mask is not None and (mask.shape != (size, size + extra) or mask.dtype != torch.bool):
+            got = f"{mask.dtype} {tuple(mask.shape)}"
+            raise ValueError(f"mask must be bool [{size}, {size} + {extra} extra negatives], got {got}")
+        here = a.present & b.present
+        there = here if negatives is None else torch.cat([here, negatives.present])
+        if not there.all():
+            a, b, weights = a[here], b[here], weights[here]
+            keys = None if keys is None else keys[here]
+            mask = None if mask is None else mask[here][:, there]
+            negatives = None if negatives is None else negatives[there[size:]]
+        return cls(a, b, weights, keys, mask, negatives if negatives is not None and len(negatives) else None)
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def turned(self) -> Pairs:
+        """The same with b asking; extra negatives are rows of b's side, so none are left."""
+        mask = None if self.mask is None else self.mask[:, : len(self)].T
+        return replace(self, a=self.b, b=self.a, mask=mask, negatives=None)
+
+    def scores(self) -> Tensor:
+        """`[B, B + N]` similarities of a's rows to b's and to the extra negatives, float32 or better."""
+        columns = self.b if self.negatives is None else Embedding.cat([self.b, self.negatives])
+        scores = similarity(self.a, columns)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))  # half is too coarse for an exponential
+
+    def ways(self, directions: Directions) -> Iterator[tuple[Pairs, Tensor]]:
+        """The pairs as seen by whoever asks, with their scores: a's view, b's, or one after the other.
+
+        MaxSim depends on who asks, so that multi-vectors are scored once for each; the scores of single vectors are
+        only transposed.
+        """
+        scores = None
+        if directions != "b->a":
+            scores = self.scores()
+            yield self, scores
+        if directions != "a->b":
+            turned = self.turned()
+            alike = scores is not None and self.a.single and self.b.single
+            yield turned, scores[:, : len(self)].T if scores is not None and alike else turned.scores()
+
+    def own(self) -> Tensor:
+        """`[B, B + N]` bool: True where a row meets its own partner."""
+        extra = 0 if self.negatives is None else len(self.negatives)
+        return torch.eye(len(self), len(self) + extra, dtype=torch.bool, device=self.a.values.device)
+
+    def alike(self) -> Tensor | None:
+        """`[B, B]` bool: True where two rows have the same key, themselves included; None without keys."""
+        return None if self.keys is None else self.keys[:, None] == self.keys[None, :]
+
+    def excluded(self) -> Tensor | None:
+        """`[B, B + N]` bool: True where a column is neither the row's partner nor a negative; None if none can be."""
+        if self.keys is None and self.mask is None:
+            return None
+        own = self.own()
+        excluded = torch.zeros_like(own) if self.mask is None else self.mask.clone()
+        alike = self.alike()
+        if alike is not None:
+            excluded[:, : len(self)] |= alike
+        return excluded & ~own
+
+    def negative(self) -> Tensor:
+        """`[B, B + N]` bool: True where a column is a negative of the row."""
+        own, excluded = self.own(), self.excluded()
+        return ~own if excluded is None else ~(own | excluded)
+
+
+class PairObjective(Objective):
+    """An objective that is the weighted mean of one loss a pair: an author writes `rows`.
+
+    `rows` sees clean pairs and is where a wrapper can look at single losses, or a fused kernel can take over.
+    """
+
+    @abstractmethod
+    def rows(self, pairs: Pairs) -> Tensor:
+        """`[B]` losses, one a pair, before weighting; B is at least 1."""
+
+    def forward(
+        self,
+        a: Embedding,
+        b: Embedding,
+        *,
+        weights: Tensor | None = None,
+        keys: Tensor | None = None,
+        mask: Tensor | None = None,
+        negatives: Embedding | None = None,
+    ) -> Tensor:
+        """The weighted mean of `rows`, a scalar; arguments as in `Objective.forward`."""
+        pairs = Pairs.of(a, b, weights=weights, keys=keys, mask=mask, negatives=negatives)
+        if not len(pairs):
+            return pairs.a.values.sum() + pairs.b.values.sum()  # 0, and backward still works
+        return weighted_mean(self.rows(pairs), pairs.weights)
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Sum of `weights * losses` over the sum of the weights; 0 where all weights are 0.
+
+    >>> weighted_mean(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0]))
+    tensor(2.)
+    """
+    weights = weights.to(losses.dtype)
+    total = weights.sum()
+    return (weights * losses).sum() / torch.where(total == 0, 1, total)
+
+
+def check_directions(directions: str) -> Directions:
+    """The word as it came; raises ValueError unless it is a direction."""
+    if directions not in get_args(Directions):
+        raise ValueError(f"directions {directions!r}: use 'both', 'a->b' or 'b->a'")
+    return directions  # type: ignore[return-value]

@@ -1,0 +1,54 @@
+"""The factor on scores that temperature stands for, learnable and bounded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Scale(nn.Module):
+    """A positive factor, kept as its logarithm so that a step changes it by a ratio, and bounded by `ceiling`.
+
+    Above the ceiling the value is the ceiling, and only gradients that would lower it pass: CLIP clips the parameter
+    after each step, this does it without changing a parameter in forward. Raises ValueError for values that are not
+    positive or lie above the ceiling. Source: Radford et al. 2021, section 2.5.
+
+    >>> Scale(10.0)()
+    tensor(10., grad_fn=<_AtMostBackward>)
+    """
+
+    log_scale: Tensor
+
+    def __init__(self, value: float, *, learnable: bool = True, ceiling: float = math.inf) -> None:
+        super().__init__()
+        if not 0 < value <= ceiling or math.isinf(value):
+            raise ValueError(f"a scale of {value:g} must be positive and at most {ceiling:g}")
+        self.ceiling = ceiling
+        start = torch.tensor(math.log(value))
+        if learnable:
+            self.log_scale = nn.Parameter(start)
+        else:
+            self.register_buffer("log_scale", start)
+
+    def forward(self) -> Tensor:
+        """The factor, a scalar."""
+        bounded: Tensor = _AtMost.apply(self.log_scale.exp(), self.ceiling)  # type: ignore[no-untyped-call]
+        return bounded
+
+
+class _AtMost(torch.autograd.Function):
+    """A clamp from above that can be left again."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, ceiling: float) -> Tensor:
+        ctx.save_for_backward(value > ceiling)
+        return value.clamp(max=ceiling)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (over,) = ctx.saved_tensors
+        (grad,) = grads
+        return torch.where(over & (grad < 0), 0, grad), None  # descent with grad < 0 would raise the value further

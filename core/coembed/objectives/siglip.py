@@ -1,0 +1,60 @@
+"""SigLIP: every combination of rows is its own yes-or-no question."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coembed.objectives.pairs import PairObjective, Pairs
+from coembed.objectives.scale import Scale
+
+
+class SigLIP(PairObjective):
+    """Logistic loss over all combinations of the batch, with a learned factor and bias and no softmax.
+
+    The sum over i and j of minus log sigmoid(z_ij (scale * s_ij + bias)), with z = 1 for partners and -1 for
+    negatives, over the number of pairs B. Columns that keys or mask take out add nothing. A negative combination
+    belongs half to each of its two rows, and MaxSim of multi-vectors, which depends on who asks, is averaged over
+    both. `scale` and `bias` are the values at the start, learned if `learnable`. Raises ValueError for a scale that is
+    not positive or a bias that is not finite. Source: Zhai et al. 2023, equation 1 and algorithm 1.
+
+    >>> from coembed.embedding import Embedding
+    >>> x = Embedding.from_vectors(torch.eye(2))
+    >>> round(SigLIP(scale=1.0, bias=0.0)(x, x).item(), 4)  # log(1 + exp(-1)) + log 2
+    1.0064
+    """
+
+    bias: Tensor
+
+    def __init__(self, scale: float = 10.0, bias: float = -10.0, *, learnable: bool = True) -> None:
+        super().__init__()
+        if not math.isfinite(bias):
+            raise ValueError(f"bias {bias} must be finite")
+        self.scale = Scale(scale, learnable=learnable)
+        if learnable:
+            self.bias = nn.Parameter(torch.tensor(float(bias)))
+        else:
+            self.register_buffer("bias", torch.tensor(float(bias)))
+
+    @property
+    def temperature(self) -> float:
+        """One over the factor now in use, for logs."""
+        return 1 / float(self.scale().item())
+
+    def rows(self, pairs: Pairs) -> Tensor:
+        """`[B]` losses: a row's partner and its share of the negatives."""
+        scale = self.scale()
+        losses = [self.row_losses(scale * scores + self.bias, view) for view, scores in pairs.ways("both")]
+        return torch.stack(losses).mean(0)
+
+    def row_losses(self, logits: Tensor, view: Pairs) -> Tensor:
+        """One direction: logits `[B, B + N]` to `[B]`."""
+        losses = -F.logsigmoid(torch.where(view.own(), logits, -logits))
+        excluded = view.excluded()
+        if excluded is not None:
+            losses = losses.masked_fill(excluded, 0)
+        # Only a meets the extra negatives: they count twice there, since the mean over both directions halves them.
+        return losses[:, : len(view)].sum(1) + 2 * losses[:, len(view) :].sum(1)
