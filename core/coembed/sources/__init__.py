@@ -1,7 +1,22 @@
 """Sources: re-iterables of records, from files, lists and data sets."""
 
 from coembed.sources.base import Record, Records, Source
-from coembed.sources.files import Csv, Folder, Jsonl, Parquet, open_source
+from coembed.sources.columns import Columns, SourceError
+from coembed.sources.files import Csv, Jsonl, open_source
+from coembed.sources.folder import Folder
 from coembed.sources.hf import HfDataset
+from coembed.sources.parquet import Parquet
 
-__all__ = ["Csv", "Folder", "HfDataset", "Jsonl", "Parquet", "Record", "Records", "Source", "open_source"]
+__all__ = [
+    "Columns",
+    "Csv",
+    "Folder",
+    "HfDataset",
+    "Jsonl",
+    "Parquet",
+    "Record",
+    "Records",
+    "Source",
+    "SourceError",
+    "open_source",
+]
