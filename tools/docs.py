@@ -100,11 +100,11 @@ def invocation(action: argparse.Action) -> str:
     return value if not flags else flags if action.nargs == 0 else f"{flags} {value}"
 
 
-def arguments(parser: argparse.ArgumentParser) -> str:
-    """The arguments of a parser as a table, without its --help."""
+def arguments(parser: argparse.ArgumentParser, known: Iterable[str] = ()) -> str:
+    """The arguments of a parser as a table, without its --help and what is known already."""
     rows = []
     for action in parser._actions:
-        if isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)) or action.help == argparse.SUPPRESS:
+        if action.dest in ("help", *known) or action.help == argparse.SUPPRESS:
             continue
         help_ = (action.help or "") % {**vars(action), "prog": parser.prog}
         needed = " (required)" if action.required and action.option_strings else ""
@@ -115,12 +115,17 @@ def arguments(parser: argparse.ArgumentParser) -> str:
 def cli_page() -> str:
     """docs/cli.md."""
     cli = importlib.import_module("coembed.cli")
-    parts = ["# Commands", inspect.getdoc(cli) or "", table(["command", "what it does"], _listing(cli.COMMANDS))]
-    for name, (module, line) in cli.COMMANDS.items():
-        command = importlib.import_module(module)
-        parser = argparse.ArgumentParser(prog=f"coembed {name}", description=line)
-        command.configure(parser)
-        parts += [f"## coembed {name}", inspect.getdoc(command) or line, arguments(parser)]
+    top = cli.parser()
+    known = [action.dest for action in top._actions]
+    parts = [
+        "# Commands",
+        inspect.getdoc(cli),
+        table(["command", "what it does"], _listing(cli.COMMANDS)),
+        arguments(top),
+    ]
+    for name in cli.COMMANDS:
+        parser = cli.command_parser(name)
+        parts += [f"## coembed {name}", parser.description, arguments(parser, known), parser.epilog]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
