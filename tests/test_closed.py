@@ -39,9 +39,6 @@ def correlated(n: int, p: int, q: int, shared: int = 3, seed: int = 0) -> tuple[
     return left @ normal(p, p, seed=seed + 5) + 3, right @ normal(q, q, seed=seed + 6) - 1
 
 
-# --- Procrustes -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scale", [False, True])
 def test_planted_rotation_comes_back(scale):
     a, turn = normal(50, 8) + 2.0, rotation(8)
@@ -121,9 +118,6 @@ def test_what_the_pairs_leave_open_stays_orthogonal(case):
     assert agree(left, right, a, a @ turn).min() > 1 - 1e-9
 
 
-# --- CCA --------------------------------------------------------------------------------------------------------------
-
-
 def test_cca_equals_sklearn():
     cross = pytest.importorskip("sklearn.cross_decomposition")
     a, b = correlated(400, 6, 5)
@@ -200,9 +194,6 @@ def test_regularization_generalises_where_plain_cca_memorises():
         left, right = CCA.fit(rows(a[:90]), rows(b[:90]), 10, regularization=regularization)
         scores.append(agree(left, right, a[held], b[held]).mean())
     assert scores[1] > scores[0] + 0.05
-
-
-# --- both -------------------------------------------------------------------------------------------------------------
 
 
 @BOTH
