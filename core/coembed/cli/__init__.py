@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 # name -> (module with `configure(parser)` and `run(args) -> int`, one line of help)
@@ -21,8 +22,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("coembed.cli.index", "index items or files for search"),
     "search": ("coembed.cli.search", "search an index of one tower with items of another"),
     "eval": ("coembed.cli.eval", "measure retrieval between the towers of a space"),
+    "install": ("coembed.cli.install", "install plugins by name, keeping the torch that is there"),
+    "uninstall": ("coembed.cli.uninstall", "uninstall plugins by name"),
     "registry": ("coembed.cli.registry", "compare registry.yaml with the installed specs, or write it"),
 }
+
+
+class UsageError(Exception):
+    """Arguments that do not go together, found after parsing; ends with exit code 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one command; imports its module."""
     module, line = COMMANDS[name]
-    own = Parser(prog=f"coembed {name}", description=line[0].upper() + line[1:] + ".")
+    description = line[0].upper() + line[1:] + "."
+    # Abbreviated flags would break in scripts as soon as a second flag begins alike.
+    own = Parser(prog=f"coembed {name}", description=description, allow_abbrev=False)
     own.add_argument("--debug", action="store_true", help="show the traceback of an error")
     importlib.import_module(module).configure(own)
     return own
@@ -79,7 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = command_parser(args.command)
     given = own.parse_args(args.rest)
     try:
-        return int(importlib.import_module(COMMANDS[args.command][0]).run(given))
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return int(importlib.import_module(COMMANDS[args.command][0]).run(given))
+    except UsageError as error:
+        own.error(str(error))
     except KeyboardInterrupt:
         print("coembed: stopped", file=sys.stderr)
         return 1
@@ -94,9 +107,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def message(error: BaseException) -> str:
-    """One clear line for an error; KeyError's own text is quoted by Python, so it is taken bare."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    known = isinstance(error, (ValueError, KeyError, OSError, TypeError)) or type(error).__module__.startswith(
-        "coembed"
-    )
-    return text if known and text else f"{type(error).__name__}: {text} (--debug shows where)"
+    """One clear line for an error.
+
+    >>> message(OSError(28, "No space left on device", "space/space.json"))
+    'space/space.json: No space left on device'
+    """
+    text = str(error)
+    if isinstance(error, KeyError) and error.args:  # its own text is quoted by Python
+        text = str(error.args[0])
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    text = " ".join(text.split())
+    ours = type(error).__module__.partition(".")[0] == "coembed"
+    if text and (ours or isinstance(error, (ValueError, KeyError, OSError, TypeError))):
+        return text
+    return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"
+
+
+def _warn(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    """A warning as one line; ours without the name of a class that tells a user nothing."""
+    from coembed.plugins import CoembedWarning
+
+    name = "warning" if issubclass(category, CoembedWarning) else category.__name__
+    print(f"coembed: {name}: {' '.join(str(message).split())}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,13 @@ class ToyEncoder(Encoder):
     def blocks(self) -> Sequence[nn.Module]:
         """The residual blocks."""
         return list(self.body)
+
+    def read(self, path: Path) -> list[Any]:
+        """A whole text file as one item."""
+        try:
+            return [path.read_text(encoding="utf-8")]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: UTF-8 text is expected ({error})") from error
 
     @classmethod
     def samples(cls) -> Sequence[Any]:

@@ -1,0 +1,101 @@
+"""What commands print: data on standard output, notes on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PIPE_WIDTH = 10_000  # a table that no person looks at is never folded
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal; never mixed into the data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(data: Any) -> None:
+    """Data as JSON on standard output; what JSON has no word for (NaN, infinity) is null."""
+    print(json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """A table on standard output; numbers to the right, None as a dash."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left")
+    for column, name in enumerate(head):
+        numeric = any(isinstance(row[column], (int, float)) for row in rows)
+        # The first column names the row: folded, it could not be copied.
+        grid.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=column == 0)
+    for row in rows:
+        grid.add_row(*(Text(cell(value)) for value in row))  # Text: what users wrote is no markup
+    if console.is_terminal:
+        console.print(grid)
+        return
+    console = Console(file=sys.stdout, width=PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(grid)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip()))
+
+
+def cell(value: object) -> str:
+    """A value in a table.
+
+    >>> cell(0.12345), cell(None), cell(7), cell(["a", "b"])
+    ('0.123', '–', '7', 'a, b')
+    """
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def short(value: object, most: int = 80) -> str:
+    """A payload or text on one line, cut.
+
+    >>> short({"text": "a\\ncat"}), short("x" * 90)[-1]
+    ('text: a cat', '…')
+    """
+    if isinstance(value, Mapping):
+        value = "  ".join(f"{key}: {inner}" for key, inner in value.items() if inner is not None)
+    text = " ".join(str(value).split()) if value is not None else ""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def figures(found: Mapping[str, Any], title: str = "") -> None:
+    """Figures as a table: a row a direction with chance beside each, or, of another eval, a row a metric."""
+    if not found or not all(isinstance(row, Mapping) for row in found.values()):
+        table(["metric", "value"], list(found.items()), title)
+        return
+    names = [n for n in next(iter(found.values())) if all(f"chance_{n}" in row for row in found.values())]
+    plain = ["n", "candidates"] if all("n" in row and "candidates" in row for row in found.values()) else []
+    if not names:
+        names = [n for n in next(iter(found.values())) if all(n in row for row in found.values()) and n not in plain]
+        table(["", *plain, *names], [[d, *(row[n] for n in [*plain, *names])] for d, row in found.items()], title)
+        return
+    head = [part for name in names for part in (name, "chance")]
+    rows = [
+        [d, *(row[n] for n in plain), *(row[k] for name in names for k in (name, f"chance_{name}"))]
+        for d, row in found.items()
+    ]
+    table(["direction", *plain, *head], rows, title)

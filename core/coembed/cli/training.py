@@ -1,0 +1,128 @@
+"""What `coembed align` does once it has a plan: split, build, fit, measure, save; and go on after a stop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coembed import checkpoint
+from coembed.cli import assemble, output
+from coembed.runfile import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coembed.sources import Records, Source
+    from coembed.space import Space
+
+
+def train(plan: Run, *, restart: bool = False) -> dict[str, Any]:
+    """Run a plan; returns what `coembed align --json` prints.
+
+    Raises ResumeError if the folder holds a run of another plan, and whatever building or training raises.
+    """
+    from coembed import fit
+
+    assert plan.out is not None
+    out, seed = plan.out, int(plan.fit.get("seed", 0))
+    claim(out, plan, restart)
+    names = [source.name for source in plan.sources]
+    whole = assemble.open_sources(plan.sources)
+    sources, held = assemble.split(whole, names, plan.held_out, seed)
+    space = assemble.build_space(plan, seed)
+    tasks = assemble.build_tasks(plan, space, sources)
+    announce(plan, space, sources, held)
+    try:
+        history = fit(space, tasks=tasks, held_out=held, out=out, progress=True, **plan.fit)
+    except KeyboardInterrupt:
+        output.note(f"Stopped. The same command goes on from the last checkpoint in {out}.")
+        raise
+    space.card["split"] = {"held_out": plan.held_out, "seed": seed}
+    save(space, out)
+    return {
+        "out": str(out),
+        "steps": len(history.losses),
+        "loss": history.losses[-1] if history.losses else None,
+        "resumed_at": history.resumed_at,
+        "records": sum(len(source) for source in sources),
+        "held_out": len(held) if held is not None else 0,
+        "figures": dict(history.figures),
+    }
+
+
+def claim(out: Path, plan: Run, restart: bool) -> None:
+    """Make the folder this run's: write down the plan, or see that the one that is there is the same."""
+    path, now = out / "run.json", json.loads(json.dumps(_facts(plan)))
+    if out.is_dir() and any(out.iterdir()) and not path.exists():
+        what = "a space that was not made by align" if (out / "space.json").exists() else "other files"
+        raise ValueError(f"{out} holds {what}: choose another folder")
+    if path.exists() and restart:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    elif path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged ({error}); --restart begins anew") from error
+        if different := checkpoint.differences(before, now):
+            raise checkpoint.ResumeError(
+                f"{out} holds another run: {'; '.join(different)}. Choose another folder, or --restart to begin anew"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(now, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _facts(plan: Run) -> dict[str, Any]:
+    """A plan as JSON, without what may change between two starts of one run: where it runs, where it was written."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(inner) for key, inner in value.items() if key != "where"}
+        return [bare(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    facts = asdict(plan)
+    for key in ("out", "device"):
+        del facts[key]
+    facts["fit"] = {key: value for key, value in facts["fit"].items() if key not in ("eval_every", "checkpoint_every")}
+    plain: dict[str, Any] = bare(facts)
+    return plain
+
+
+def announce(plan: Run, space: Space, sources: Sequence[Source], held: Records | None) -> None:
+    """Say what will train on what, and whatever may surprise, before the long work."""
+    for name in space:
+        tower = space[name]
+        word = "the head trains" if tower.train_word == "none" else f"the head and {tower.train_word} train"
+        output.note(f"tower {name}: {tower.encoder.spec.name}, {tower.encoder.dim} -> {tower.dim}, {word}")
+    for source, one in zip(plan.sources, sources, strict=True):
+        output.note(f"source {source.name}: {len(one)} records to train on")
+        if unused := [tower for tower in one.towers if tower not in space]:
+            output.note(f"  not used, since no tower has that name: {', '.join(unused)}")
+        if held is not None and all(record.group is None for record in one):
+            output.note("  no group column: near-duplicates may stand on both sides of the held-out split")
+    if held is not None:
+        output.note(f"held out: {len(held)} records, whole groups")
+        if not any(sum(tower in record for tower in space) > 1 for record in held):
+            raise ValueError("no held-out record has items for two towers: give more records, or held_out 0")
+
+
+def save(space: Space, out: Path) -> None:
+    """Put the space into the run's folder.
+
+    `Space.save` takes an empty folder or a saved space, lest it mixes with other files; here history and checkpoints
+    are ours, so a first save goes beside and moves in, space.json last, since it makes the folder a space.
+    """
+    if (out / "space.json").exists():
+        space.save(out)
+        return
+    part = out / ".space.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        space.save(part)
+        shutil.rmtree(out / "towers", ignore_errors=True)
+        for name in ("towers", "README.md", "space.json"):
+            (part / name).replace(out / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
