@@ -96,7 +96,7 @@ class Embedding:
         return self.mask.any(1)
 
     def pad(self, length: int) -> Embedding:
-        """The same rows with T = `length`, padded by masked zeros.
+        """The same rows with T = `length`, padded by masked zeros; raises ValueError if they are longer.
 
         >>> Embedding.from_vectors(torch.ones(2, 4)).pad(3).mask.sum().item()
         2
@@ -104,6 +104,8 @@ class Embedding:
         extra = length - self.values.shape[1]
         if extra == 0:
             return self
+        if extra < 0:
+            raise ValueError(f"pad({length}): the rows have up to {self.values.shape[1]} vectors")
         return replace(self, values=F.pad(self.values, (0, 0, 0, extra)), mask=F.pad(self.mask, (0, extra)))
 
     def pool(self, how: str = "mean") -> Embedding:
@@ -133,7 +135,7 @@ class Embedding:
         >>> Embedding.from_vectors(torch.full((1, 4), 3.0)).normalize().vectors
         tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
         """
-        return replace(self, values=F.normalize(self.values, dim=-1))
+        return replace(self, values=F.normalize(_zeroed(self), dim=-1))  # masked NaN would reach the gradient
 
     def truncate(self, dim: int, *, force: bool = False) -> Embedding:
         """The first `dim` dimensions at unit length: slice, then normalise.
