@@ -52,6 +52,13 @@ def test_gradients_pass_through_packing():
     assert torch.allclose(one.grad, two.grad, rtol=0, atol=1e-8)
 
 
+def test_rows_are_filled_longest_first():
+    """In the order given, 2 + 2 would share a row and leave each 3 alone."""
+    mask = torch.arange(3) < torch.tensor([[2], [2], [3], [3]])
+    packed = pack(torch.zeros(4, 3, 1), mask, 5)
+    assert packed.segments.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 2, 2]]
+
+
 def test_packing_refuses_what_does_not_fit_and_takes_nothing():
     with pytest.raises(ValueError, match="6 tokens"):
         pack(inputs(), MASK, 5)

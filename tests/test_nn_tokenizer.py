@@ -169,7 +169,8 @@ def test_an_alphabet_of_signs_is_taken_literally(alphabet):
     tokenizer = kmers(2, alphabet)
     text = "".join(dict.fromkeys(alphabet)) * 2
     assert tokenizer.unk not in tokenizer.ids(text) and tokenizer.decode(tokenizer.ids(text)) == text
-    assert tokenizer.ids("Q")[1] == tokenizer.unk
+    assert tokenizer.lengths([text]) == [len(text) // 2 + 2]
+    assert tokenizer.ids("QQ")[1:-1] == [tokenizer.unk, tokenizer.unk]
 
 
 def test_characters_make_no_difference_between_known_and_unknown_length():

@@ -25,10 +25,11 @@ __all__ = ["TransformerEncoder"]
 class TransformerEncoder(BodyEncoder):
     """Encode strings with a small transformer that starts from random weights.
 
-    A subclass names its `alphabet` (None: any text), gives `samples`, and may override `prepare`. `tokenizer` is one
-    of the words of `build_tokenizer`; "bpe:SIZE" and "words:SIZE" read bytes until `fit_tokenizer`. Longer items are
-    cut to `max_length` tokens, with a warning. `seed` decides the weights and leaves the global generator alone;
-    the other arguments are `TransformerConfig`'s. ValueError names an argument that cannot be.
+    A subclass names its `alphabet` (None: any text), gives `samples`, and may override `prepare` and
+    `train_tokenizer`. `tokenizer` is one of the words of `build_tokenizer`; "bpe:SIZE" and "words:SIZE" read bytes
+    until `fit_tokenizer`. Longer items are cut to `max_length` tokens, with a warning. `seed` decides the weights and
+    leaves the global generator alone; the other arguments are `TransformerConfig`'s. ValueError names an argument
+    that cannot be.
 
     >>> class Text(TransformerEncoder):
     ...     @classmethod
@@ -115,10 +116,13 @@ class TransformerEncoder(BodyEncoder):
                 f"{self.spec.name}: the vocabulary of tokenizer={self.tokenizer_kind!r} is settled; "
                 "build a new encoder with bpe:SIZE or words:SIZE to train one"
             )
-        texts = (self._text(item, i) for i, item in enumerate(items))
+        self._replace_tokenizer(self.train_tokenizer(self._text(item, i) for i, item in enumerate(items)))
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        """Make the vocabulary from prepared texts; override for another way than the words of `build_tokenizer`."""
         tokenizer = build_tokenizer(self.tokenizer_kind, self.alphabet, texts)
-        assert tokenizer is not None
-        self._replace_tokenizer(tokenizer)
+        assert tokenizer is not None  # it had texts
+        return tokenizer
 
     def prepare(self, item: Any, position: int) -> str:
         """Clean a raw item into the string that is tokenised; override to check more. Raises BadItem."""
@@ -157,8 +161,8 @@ class TransformerEncoder(BodyEncoder):
         return {"ids": ids, "mask": mask}
 
     def embed(self, batch: Batch) -> Tensor:
-        """The token vectors [B, T, D] of a batch."""
-        x: Tensor = self.embed_tokens(batch["ids"])
+        """The token vectors [B, T, D] of a batch; where it has `masked` [B, T] bool, the mask token's."""
+        x: Tensor = self.embed_tokens(batch["ids"], batch.get("masked"))
         return x
 
     def size(self, item: Any) -> int:
