@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from transformers import AutoConfig, AutoModel, T5Config, T5EncoderModel
 
+from coembed.nn import seeded
 from coembed.spec import EncoderSpec
 from coembed.weights import read
 from coembed_code.hf import HfCode
@@ -83,7 +84,8 @@ class CodeT5p(HfCode):
             width = config.d_model * len(layout.pooling)
             projection = Step("dense", width=width, out=config.embed_dim, activation=_IDENTITY)
             layout = replace(layout, steps=(projection, *layout.steps))
-        super()._set_head(layout, None)
+        with seeded(0):  # its random start is written over, and must not cost the caller's generator a draw
+            super()._set_head(layout, None)
         if folder is not None:
             self._load_projection(folder)
 
