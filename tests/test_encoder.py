@@ -170,10 +170,10 @@ def test_damaged_weights_are_named(tmp_path):
     encoder.save(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged or cut off"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: damaged or cut off"):
         encoder.restore(tmp_path)
     file.unlink()
-    with pytest.raises(WeightsError, match="no weights file"):
+    with pytest.raises(WeightsError, match="no such weights file"):
         encoder.restore(tmp_path)
     toy_encoder(dim=8).save(tmp_path)
     with pytest.raises(WeightsError, match="does not fit"):

@@ -233,6 +233,16 @@ def test_matryoshka_sizes_are_declared_by_training():
 class NextByte(Pretext):
     """Predict each byte's successor from its feature: a small real pretext."""
 
+    @classmethod
+    def tiny(cls, folder):
+        """On words."""
+        return cls(Records.pairs(a=WORDS), "a")
+
+    @classmethod
+    def tiny_encoder(cls):
+        """The toy."""
+        return toy_encoder(dim=16)
+
     def build_head(self, encoder):
         """A linear map to bytes."""
         self.head = torch.nn.Linear(encoder.token_dim, 256)

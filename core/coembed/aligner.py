@@ -64,7 +64,9 @@ class Identity(Aligner):
 
 
 class Linear(Aligner):
-    """One linear map.
+    """One linear map; it starts as the identity where the widths are equal, else with orthogonal rows or columns.
+
+    So towers that share a space already start from it, and the others keep their features' geometry.
 
     >>> import torch
     >>> Linear(8, 4)(Embedding.from_vectors(torch.ones(2, 8))).dim
@@ -74,7 +76,7 @@ class Linear(Aligner):
     def __init__(self, in_dim: int, out_dim: int, *, pool: str = "native", bias: bool = False) -> None:
         super().__init__(in_dim, out_dim, pool=pool)
         self.map = nn.Linear(in_dim, out_dim, bias=bias)
-        nn.init.orthogonal_(self.map.weight)  # keeps the features' geometry at the start
+        (nn.init.eye_ if in_dim == out_dim else nn.init.orthogonal_)(self.map.weight)
 
     def project(self, x: Embedding) -> Embedding:
         """Every vector through the map."""

@@ -121,11 +121,12 @@ class Encoder(nn.Module, ABC):
 
     def save(self, folder: Path) -> None:
         """Write weights (model.safetensors) and assets to a folder."""
-        from safetensors.torch import save_model
+        from coembed import weights
+        from coembed.lora import plain_state
 
         folder.mkdir(parents=True, exist_ok=True)
         self.save_assets(folder)
-        save_model(self, str(folder / "model.safetensors"))
+        weights.write(folder / "model.safetensors", plain_state(self))
 
     @classmethod
     def open(cls, spec: EncoderSpec, folder: Path) -> Self:

@@ -34,6 +34,12 @@ def unfreeze_adapters(encoder: Encoder) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
+def plain_state(encoder: Encoder) -> dict[str, Tensor]:
+    """The weights without adapters, under the names that they had before any were put in."""
+    state = encoder.state_dict().items()
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in state if "lora_" not in name}
+
+
 def adapters(encoder: Encoder) -> dict[str, Tensor]:
     """The adapters' weights by name: all that a saved space keeps of an adapted checkpoint."""
     return {name: tensor for name, tensor in encoder.state_dict().items() if "lora_" in name}

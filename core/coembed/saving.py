@@ -63,7 +63,7 @@ def save_space(space: Space, folder: Path, *, copy_weights: bool) -> None:
 
 def _save_tower(name: str, tower: Tower, folder: Path, copy_weights: bool) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    weights.write(folder / "aligner.safetensors", {**tower.aligner.state_dict()})
+    weights.write(folder / "aligner.safetensors", tower.aligner.state_dict())
     encoder, adapted = tower.encoder, tower.train_word.startswith("lora:")
     copied = copy_weights or encoder.source is None or (tower.trained and not adapted)
     if adapted:
@@ -149,7 +149,7 @@ def _load_tower(folder: Path, name: str, entry: dict[str, Any], given: Tower | N
         tower = given
         if entry["copied"]:
             tower.encoder.restore(here / "encoder")
-    _restore(tower.aligner, here / "aligner.safetensors", f"{folder}: tower {name}'s aligner")
+    weights.load_into(tower.aligner, here / "aligner.safetensors", f"tower {name}'s aligner")
     if (here / "lora.safetensors").exists():
         tower.encoder.load_state_dict(weights.read(here / "lora.safetensors"), strict=False)
     tower.locked, tower.trained, tower.sizes = entry["locked"], entry["trained"], tuple(entry["sizes"])
@@ -170,9 +170,3 @@ def _build(component: dict[str, Any], kind: str, saved: Path | None = None) -> A
             raise
         raise PluginError(f"{error}; {component['name']} came from {component['package']}") from error
 
-
-def _restore(aligner: Aligner, path: Path, what: str) -> None:
-    try:
-        aligner.load_state_dict(weights.read(path))
-    except RuntimeError as error:
-        raise SpaceError(f"{what}: {path} does not fit: {error}") from error

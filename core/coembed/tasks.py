@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from coembed.embedding import Embedding
 from coembed.objectives import Objective
 from coembed.plugins import build
 from coembed.sources import Record, Source
+from coembed.spec import Spec
 
 if TYPE_CHECKING:
     from coembed.encoder import Encoder
@@ -197,9 +199,21 @@ class Pretext(Task):
     An author writes `build_head` (called once the encoder is known), `collate_items` and `item_loss`.
     """
 
+    spec: Spec | None = None
+
     def __init__(self, source: Source, tower: str, *, weight: float = 1.0) -> None:
         super().__init__(source, (tower,), weight=weight)
         self.tower = tower
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls, folder: Path) -> Self:
+        """A small instance with a source of its own, for the conformance kit."""
+
+    @classmethod
+    @abstractmethod
+    def tiny_encoder(cls) -> Encoder:
+        """A small encoder of the kind that this pretext teaches, for the conformance kit."""
 
     def prepare(self, space: Space) -> None:
         """Build the head; the tower's encoder must train."""

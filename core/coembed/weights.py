@@ -41,18 +41,13 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_into(module: nn.Module, path: Path, what: str) -> None:
-    """Load a safetensors file that `save_model` wrote into a module, strictly.
+    """Load a safetensors file into a module, strictly.
 
     Raises WeightsError naming the file, the module and what does not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
     try:
-        load_model(module, str(path), strict=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{what}: no weights file {path}") from error
-    except SafetensorError as error:
-        raise WeightsError(f"{what}: {path} is damaged or cut off ({error}); write it again or copy it anew") from error
+        module.load_state_dict(read(path), strict=True)
+    except WeightsError as error:
+        raise WeightsError(f"{what}: {error}") from error
     except RuntimeError as error:
         raise WeightsError(f"{what}: {path} does not fit: {error}") from error

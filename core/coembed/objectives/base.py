@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -20,6 +22,13 @@ class Objective(nn.Module, ABC):
 
     spec: Spec | None = None
     dims: tuple[int, ...] = ()
+    symmetric: bool = False  # swapping the sides changes nothing (single vectors)
+    additive: bool = False  # a batch's loss is the mean of its parts': no negatives
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """An instance for the conformance kit; a class with required arguments overrides it."""
+        return cls()
 
     @abstractmethod
     def forward(

@@ -28,6 +28,8 @@ class Distill(PairObjective):
     0.4
     """
 
+    additive = True
+
     def __init__(self, kind: Kind = "cosine") -> None:
         super().__init__()
         if kind not in get_args(Kind):

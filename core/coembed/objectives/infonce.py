@@ -38,6 +38,7 @@ class InfoNCE(PairObjective):
             raise ValueError(f"temperature {temperature} must be at least 1 / max_scale = {1 / max_scale:g}")
         self.scale = Scale(min(1 / temperature, max_scale), learnable=learnable, ceiling=max_scale)
         self.directions = check_directions(directions)
+        self.symmetric = directions == "both"
 
     @property
     def temperature(self) -> float:

@@ -28,6 +28,7 @@ class SigLIP(PairObjective):
     """
 
     bias: Tensor
+    symmetric = True
 
     def __init__(self, scale: float = 10.0, bias: float = -10.0, *, learnable: bool = True) -> None:
         super().__init__()

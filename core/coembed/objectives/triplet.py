@@ -46,6 +46,7 @@ class Triplet(PairObjective):
             raise ValueError(f"margin {margin} must not be negative")
         self.margin, self.mining, self.seed = margin, mining, seed
         self.directions = check_directions(directions)
+        self.symmetric = directions == "both" and mining != "random"
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def rows(self, pairs: Pairs) -> Tensor:

@@ -17,3 +17,4 @@ class Wrapper(Objective):
         super().__init__()
         self.objective: Objective = build("objective", objective)
         self.dims = self.objective.dims
+        self.symmetric, self.additive = self.objective.symmetric, self.objective.additive

@@ -6,7 +6,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from coembed.spec import Spec
 
@@ -47,6 +48,12 @@ class Source(ABC):
     """
 
     spec: Spec | None = None
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """An instance for the conformance kit, which may write what it reads to `folder`."""
+        return cls()
+
     _cached: Sequence[Record] | None = None
 
     @abstractmethod
