@@ -100,6 +100,17 @@ def test_equal_scores_come_in_the_order_they_were_added(documents, copies, monke
         assert [int(hit.id[2:]) for hit in found] == wanted
 
 
+@pytest.mark.parametrize("documents", [vectors, multivectors])
+def test_ties_far_apart_are_all_found(documents, monkeypatch):
+    monkeypatch.setattr("coembed.index.scan._SCORES", 10)
+    monkeypatch.setattr("coembed.index.scan._PAIRS", 3)
+    x, at = documents(60), torch.arange(60)
+    at[20:60:2] = 7  # twenty copies of row 7, with other rows and whole blocks between them
+    index = filled(x[at])
+    found = index.search(x[7:8].pool().normalize(), k=15)[0]
+    assert [int(hit.id[2:]) for hit in found] == [7, *range(20, 48, 2)]
+
+
 def test_constant_vectors_give_the_first_rows():
     index = filled(Embedding.from_vectors(torch.ones(3000, 8)).normalize())
     assert [hit.id for hit in index.search(Embedding.from_vectors(torch.ones(1, 8)), k=5)[0]] == names(5)

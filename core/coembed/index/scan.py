@@ -10,6 +10,7 @@ from torch import Tensor
 from coembed.embedding import Embedding
 
 _SCORES = 1 << 22  # scores held at once, 16 MB
+_PAIRS = 1 << 14  # rows scored by themselves at once
 
 
 class Scan:
@@ -30,7 +31,7 @@ class Scan:
         self.tokens = q.values.masked_fill(~q.mask.unsqueeze(-1), 0)  # [B, T, D]
         self.present = q.mask
         if self.single:  # every query token meets the one vector of a row, so the tokens can be summed first
-            self.tokens, self.present = self.tokens.sum(1, keepdim=True), q.present.unsqueeze(1)
+            self.tokens = self.tokens.sum(1, keepdim=True)
         self.norms = self.tokens.norm(dim=2).sum(1)  # [B]; times a row's longest vector, a bound on its score
 
     def best(self, count: int) -> tuple[Tensor, Tensor]:
@@ -40,20 +41,23 @@ class Scan:
         """
         scores, rows = [], []
         for start, block in self._blocks(slice(None)):
-            top = block.topk(min(count, block.shape[1]), dim=1)
-            scores.append(top.values)
-            rows.append(top.indices + start)
+            values, at = block.topk(min(count, block.shape[1]), dim=1)
+            scores.append(values)
+            rows.append(at + start)
         joined = torch.cat(scores, 1)
-        top = joined.topk(min(count, joined.shape[1]), dim=1)
-        return top.values, torch.cat(rows, 1).gather(1, top.indices)
+        values, at = joined.topk(min(count, joined.shape[1]), dim=1)
+        return values, torch.cat(rows, 1).gather(1, at)
 
     def pairs(self, at: int, rows: Tensor) -> Tensor:
         """Scores `[R]` of one query with rows, each by itself: equal vectors give equal bits, whatever is near them."""
         if self.single:
-            return (self.vectors[rows] * self.tokens[at]).sum(1)
+            parts = [rows[i : i + _PAIRS] for i in range(0, max(1, len(rows)), _PAIRS)]
+            return torch.cat([(self.vectors[part] * self.tokens[at]).sum(1) for part in parts])
         tokens = self.tokens[at][self.present[at]]
-        found = [self.vectors[self._of(row, row + 1)] for row in rows.tolist()]
-        return torch.stack([(tokens @ vectors.T).amax(1).sum() for vectors in found])
+        scores = torch.empty(len(rows))
+        for i, row in enumerate(rows.tolist()):
+            scores[i] = (tokens @ self.vectors[self._of(row, row + 1)].T).amax(1).sum()
+        return scores
 
     def above(self, at: int, floor: float, k: int) -> tuple[Tensor, Tensor]:
         """The k best rows, scored as by `pairs`, among all whose rough score is at least `floor`; ties by row."""
@@ -69,24 +73,24 @@ class Scan:
 
     def _blocks(self, some: slice) -> Iterator[tuple[int, Tensor]]:
         """The first row of every block, and the scores `[B, rows]` of some queries."""
-        tokens, present = self.tokens[some], self.present[some]
-        most = max(1, _SCORES // max(1, present.numel()))  # vectors in a block
+        tokens = self.tokens[some]
+        most = max(1, _SCORES // max(1, tokens.shape[0] * tokens.shape[1]))  # vectors in a block
         start, count = 0, len(self.lengths)
         while start < count:
             before = int(self.ends[start - 1]) if start else 0
             end = max(start + 1, int(torch.searchsorted(self.ends, before + most, right=True)))
             if self.mask is None or self.mask[start:end].any():
-                block = self._score(tokens, present, start, end)
+                block = self._score(tokens, start, end)
                 yield start, block if self.mask is None else block.masked_fill_(~self.mask[start:end], -torch.inf)
             start = end
 
-    def _score(self, tokens: Tensor, present: Tensor, start: int, end: int) -> Tensor:
+    def _score(self, tokens: Tensor, start: int, end: int) -> Tensor:
         vectors = self.vectors[self._of(start, end)]
         if self.single:
             return tokens[:, 0] @ vectors.T
         flat = vectors @ tokens.flatten(0, 1).T  # [sum T, B * Tq]
         best = torch.segment_reduce(flat, "max", lengths=self.lengths[start:end], axis=0, unsafe=True)
-        return (best.reshape(-1, *present.shape) * present).sum(2).T  # a masked token adds nothing
+        return best.reshape(-1, *tokens.shape[:2]).sum(2).T  # masked tokens are zero and add nothing
 
 
 def top(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
