@@ -121,7 +121,7 @@ def cli_page() -> str:
         "# Commands",
         inspect.getdoc(cli),
         table(["command", "what it does"], _listing(cli.COMMANDS)),
-        arguments(top),
+        arguments(top, ["command"]),
     ]
     for name in cli.COMMANDS:
         parser = cli.command_parser(name)
