@@ -117,7 +117,8 @@ class CCA(ClosedForm):
 
     `fit` solves for both sides; `correlations` `[out_dim]` are those of the kept directions, highest first (damped by
     the regularisation). `regularization` adds that share of the mean variance to every direction, so that directions
-    of little variance, whose agreement is chance, do not win.
+    of little variance, whose agreement is chance, do not win: the default suits about as many pairs as dimensions, many
+    more pairs need less.
     Source: Hotelling 1936, Relations between two sets of variates; regularised: Vinod 1976, Canonical ridge.
 
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
@@ -128,7 +129,7 @@ class CCA(ClosedForm):
 
     correlations: Tensor
 
-    def __init__(self, in_dim: int, out_dim: int, *, pool: str = "native", regularization: float = 0.1) -> None:
+    def __init__(self, in_dim: int, out_dim: int, *, pool: str = "native", regularization: float = 1.0) -> None:
         super().__init__(in_dim, out_dim, pool=pool)
         if not 0 <= regularization < math.inf:
             raise ValueError(f"cca regularization {regularization} must be finite and not negative")
@@ -142,7 +143,7 @@ class CCA(ClosedForm):
         out_dim: int | None = None,
         *,
         pool: str = "native",
-        regularization: float = 0.1,
+        regularization: float = 1.0,
     ) -> tuple[CCA, CCA]:
         """Both sides' fitted aligners, from pairs: row i of `a` belongs to row i of `b`.
 
@@ -156,9 +157,9 @@ class CCA(ClosedForm):
         rows, widest = len(left.rows), max(a.dim, b.dim)
         if regularization == 0 and rows <= widest:
             raise ValueError(
-                f"cca of {rows} pairs in {widest} dimensions fits anything: give a regularization, like 0.1"
+                f"cca of {rows} pairs in {widest} dimensions fits anything: give a regularization, like 1.0"
             )
-        (white_a, basis_a), (white_b, basis_b) = _whiten(left.rows, regularization), _whiten(right.rows, regularization)
+        (white_a, basis_a), (white_b, basis_b) = _whiten(left, regularization), _whiten(right, regularization)
         u, correlations, vt = torch.linalg.svd(basis_a.T @ basis_b, full_matrices=False)
         size = len(correlations) if out_dim is None else out_dim
         if not 1 <= size <= len(correlations):
@@ -211,13 +212,15 @@ def _side(x: Embedding, here: Tensor, pool: str, center: bool, name: str) -> _Si
     return _Side(centred, mean, dtype, x.values.device)
 
 
-def _whiten(rows: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
-    """The map `[d, r]` that whitens `rows` `[n, d]` of rank r, and what it makes of them over sqrt(n - 1), `[n, r]`."""
-    u, s, vt = torch.linalg.svd(rows, full_matrices=False)
-    keep = s > s[0] * max(rows.shape) * torch.finfo(s.dtype).eps
+def _whiten(side: _Side, regularization: float) -> tuple[Tensor, Tensor]:
+    """The map `[d, r]` that whitens `n` rows of rank r, and what it makes of them over sqrt(n - 1), `[n, r]`."""
+    u, s, vt = torch.linalg.svd(side.rows, full_matrices=False)
+    # What lies below the features' own rounding is no direction: whitened, it would be as loud as the others.
+    noise = max(torch.finfo(side.dtype).eps, max(side.rows.shape) * torch.finfo(s.dtype).eps)
+    keep = s > s[0] * noise
     u, s, vt = u[:, keep], s[keep], vt[keep]
-    damped = (s.square() + regularization * rows.square().sum() / rows.shape[1]).sqrt()
-    return vt.T / damped * math.sqrt(len(rows) - 1), u * (s / damped)
+    damped = (s.square() + regularization * side.rows.square().sum() / side.rows.shape[1]).sqrt()
+    return vt.T / damped * math.sqrt(len(u) - 1), u * (s / damped)
 
 
 def _half(name: str, side: _Side, weight: Tensor, **kwargs: object) -> Any:
