@@ -43,7 +43,7 @@ def functions(source: str | Path, language: str | None = None) -> list[Function]
     A text needs its `language`; a file's ending says it. Functions inside functions come by themselves too. Python is
     read by `ast` and its docstrings are as `inspect.cleandoc` gives them; other languages are read by tree-sitter,
     which goes on after errors, and their docstring is the comment right above. Raises CodeError for a language that is
-    not known or not installed, a file that can't be read, and code that can't be parsed, naming file and line.
+    not known or not installed, a file that can't be read, and Python that can't be parsed, naming file and line.
 
     >>> [found] = functions("def add(a, b):\\n    'Adds.'\\n    return a + b", "python")
     >>> found.qualname, found.docstring, found.start, found.end
@@ -67,7 +67,7 @@ def functions(source: str | Path, language: str | None = None) -> list[Function]
         return python_functions(text, name)
     from coembed_code.syntax import parsed_functions
 
-    return parsed_functions(text, LANGUAGES[language], name)
+    return parsed_functions(text, LANGUAGES[language])
 
 
 def items(path: str | Path) -> list[str]:

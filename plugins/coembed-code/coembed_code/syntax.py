@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["comment_text", "parsed_functions"]
 
-_ARGUMENTS = re.compile(r"\s*<.*?>+(?=::|$)")
+_ARGUMENTS = re.compile(r"<[^<>]*>")
+_SCOPE = re.compile(r"\s*::\s*")
+_OPERATOR = re.compile(r"\boperator\b")
 _OPENERS = ("/**", "/*!", "/*", "///", "//!", "//", "##", "#")
 
 
@@ -36,11 +38,11 @@ def _parser(module: str, factory: str) -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(getattr(grammar, factory)()))
 
 
-def parsed_functions(text: str, language: Language, name: str) -> list[Function]:
+def parsed_functions(text: str, language: Language) -> list[Function]:
     """The functions of a text, in the order in which they begin.
 
-    Code with errors gives the functions that could be made out. Raises CodeError naming `name` and the line if there
-    are errors and no functions, or if the grammar is not installed.
+    Errors are no reason to stop: what a macro stands for is one to any grammar, so the functions that could be made
+    out are given. Raises CodeError if the grammar is not installed.
     """
     data = text.encode("utf-8", "replace")
     root = _parser(language.module, language.factory).parse(data).root_node
@@ -52,8 +54,6 @@ def parsed_functions(text: str, language: Language, name: str) -> list[Function]
                 comments[_last_row(node)] = (node.start_point.row, _text(node))
         else:
             found.append(_function(node, path, data, comments, language))
-    if root.has_error and not found:
-        raise CodeError(f"{name}, line {_first_error(root)}: not valid {language.module.removeprefix('tree_sitter_')}")
     return sorted(found, key=lambda function: (function.start, -function.end))
 
 
@@ -84,8 +84,9 @@ def _own_name(node: Node, language: Language) -> str:
         return ""
     receiver = node.child_by_field_name("receiver")  # Go names the type of a method there
     owner = next((_text(n) for n in _descend(receiver) if n.type == "type_identifier"), "") if receiver else ""
-    name = node.child_by_field_name("name") or _declared(node)
-    return f"{owner}.{_plain(_text(name))}" if owner else _plain(_text(name))
+    named = node.child_by_field_name("name")
+    name = _plain(_text(named)) if named else _declared(node)
+    return f"{owner}.{name}" if owner else name
 
 
 def _assigned_name(node: Node) -> str:
@@ -102,18 +103,24 @@ def _assigned_name(node: Node) -> str:
     return ""
 
 
-def _declared(node: Node) -> Node | None:
-    """The identifier inside C's declarators: `int (*f(int x))(int)` declares `f`."""
-    at = node.child_by_field_name("declarator")
+def _declared(node: Node) -> str:
+    """The name inside C's declarators: `int (*f(int x))(int)` declares `f`.
+
+    "" where no function is declared, as in `API struct s {…};`, which a macro makes look like a definition.
+    """
+    at, function = node.child_by_field_name("declarator"), False
     while at is not None:
+        if at.type == "operator_cast":  # C++: operator bool() const
+            return _plain(_text(at).partition("(")[0])
+        function = function or at.type == "function_declarator"
         inner = at.child_by_field_name("declarator")
         if inner is None and at.type in ("parenthesized_declarator", "reference_declarator", "attributed_declarator"):
             inner = next((child for child in at.named_children if child.type.endswith("declarator")), None)
             inner = inner or next(iter(at.named_children), None)
         if inner is None:
-            return at
+            return _plain(_text(at)) if function else ""
         at = inner
-    return None
+    return ""
 
 
 def _function(node: Node, path: str, data: bytes, comments: dict[int, tuple[int, str]], language: Language) -> Function:
@@ -156,10 +163,16 @@ def comment_text(comment: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without type arguments, its parts joined by dots."""
-    if "operator" not in name:  # whose "<" is its name
-        name = _ARGUMENTS.sub("", name)
-    return name.replace("::", ".").strip(". ")
+    """A name without type arguments, its parts joined by dots; of what a macro glued before it, nothing."""
+    operator = _OPERATOR.search(name)  # whose "<" is its name
+    scope, last = (name[: operator.start()], " ".join(name[operator.start() :].split())) if operator else (name, "")
+    count = 1
+    while count:  # the innermost <…> first
+        scope, count = _ARGUMENTS.subn("", scope)
+    words = _SCOPE.sub(".", scope).split() or [""]
+    if operator and not words[-1].endswith("."):
+        return last
+    return (words[-1] + last).strip(".[]")  # brackets: a computed name of JavaScript
 
 
 def _text(node: Node | None) -> str:
@@ -182,7 +195,3 @@ def _last_row(node: Node) -> int:
     """The last line of a node; some grammars count the line end in, and so name the next line."""
     end = node.end_point
     return end.row - 1 if end.column == 0 and end.row > node.start_point.row else end.row
-
-
-def _first_error(root: Node) -> int:
-    return next((node.start_point.row + 1 for node in _descend(root) if node.is_error or node.is_missing), 1)

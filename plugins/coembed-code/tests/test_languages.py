@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from coembed_code.functions import CodeError, functions
+from coembed_code.functions import CodeError, functions, items
 from coembed_code.languages import LANGUAGES
 from coembed_code.syntax import _parser, comment_text
 
@@ -22,6 +22,7 @@ class A {
   // no text
   m() { return 1 }
   static x = () => 1;
+  *[Symbol.iterator]() {} #hidden() {}
 }
 const f = async (x) => {
   return x
@@ -36,12 +37,14 @@ export default function () {}
             ("add", 4, 4, "Adds.\n@return the sum"),
             ("A.m", 7, 7, "no text"),
             ("A.x", 8, 8, ""),
-            ("f", 10, 12, ""),
-            ("two", 13, 13, ""),
-            ("exports.g", 14, 14, ""),
-            ("h", 15, 15, ""),
-            ("k k", 15, 15, ""),
-            ("default", 17, 17, ""),
+            ("A.Symbol.iterator", 9, 9, ""),
+            ("A.#hidden", 9, 9, ""),
+            ("f", 11, 13, ""),
+            ("two", 14, 14, ""),
+            ("exports.g", 15, 15, ""),
+            ("h", 16, 16, ""),
+            ("k k", 16, 16, ""),
+            ("default", 18, 18, ""),
         ],
     ),
     "typescript": (
@@ -119,16 +122,21 @@ class A {
   ~A() {}
   bool operator<(const A& o) { return true; }
   A& g() { return *this; }
+  operator bool() const { return true; }
 };
 }
-int n::A<int>::h() { return 1; }
+int n::A<int>::
+  h() { return 1; }
+bool n::B<A<int>, 2>::operator>>(int x) { return x; }
 """,
         [
             ("n.id", 3, 4, "Doc"),
             ("n.A.~A", 8, 8, ""),
             ("n.A.operator<", 9, 9, ""),
             ("n.A.g", 10, 10, ""),
-            ("n.A.h", 13, 13, ""),
+            ("n.A.operator bool", 11, 11, ""),
+            ("n.A.h", 14, 15, ""),
+            ("n.B.operator>>", 16, 16, ""),
         ],
     ),
     "csharp": (
@@ -193,12 +201,12 @@ def test_continued_lines_move_left_with_the_first():
     assert found.code == "m() {\n    return 1\n}"
 
 
-def test_code_with_errors_still_gives_its_functions_and_noise_is_an_error(tmp_path):
+def test_code_with_errors_still_gives_its_functions(tmp_path):
     assert [f.name for f in functions("int good(void) { return 1; }\n@@@ what", "c")] == ["good"]
+    assert functions("API_BEGIN\nstruct a { int x; };\nAPI_END(", "c") == []
     path = tmp_path / "noise.js"
-    path.write_text("\n\n)))(((")
-    with pytest.raises(CodeError, match=r"noise\.js, line 3: not valid javascript"):
-        functions(path)
+    path.write_text(")))(((")
+    assert functions(path) == [] and items(path) == [")))((("]
 
 
 def test_deep_nesting_does_not_exhaust_the_stack():
