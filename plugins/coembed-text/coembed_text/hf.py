@@ -1,0 +1,198 @@
+"""`text/hf`: any Hugging Face or sentence-transformers checkpoint as an encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from coembed.embedding import Embedding
+from coembed.encoder import Batch, Encoder
+from coembed.spec import EncoderSpec
+from coembed_text import checkpoint
+from coembed_text.cuts import Cuts
+from coembed_text.depth import find_blocks, first_layers
+from coembed_text.head import build_head
+from coembed_text.layout import Layout, Step, read_layout
+from coembed_text.locate import locate
+from coembed_text.packaged import CheckpointError
+from coembed_text.texts import SAMPLES, checked, read_file
+
+_SETTINGS = "text.json"
+
+
+class HfText(Encoder):
+    """Encode texts with a checkpoint: its transformer, tokeniser, pooling, normalisation and prompts.
+
+    `model` is a folder, `org/repo` with `revision` (or `org/repo@revision`), or `package:NAME`; None takes the weights
+    that the spec pins. A folder in the sentence-transformers layout is read as that library reads it; a plain
+    checkpoint is pooled by the mean. `pooling` (one or several of cls, max, mean, mean_sqrt_len_tokens, weightedmean,
+    lasttoken), `normalize`, `prompts` (role to prefix) and `max_length` (tokens) override what the files say. Weights
+    are float32 and come from safetensors only. Longer texts are cut, with a CoembedWarning that counts them.
+
+    Rows are padded on the right, so that a text's tokens have the same positions in any batch. `layer=k` runs the
+    first k layers and whatever the model does after its last. Raises CheckpointError (a ValueError) for a checkpoint
+    that can't be found, is not pinned, or asks for something unknown.
+
+    >>> encoder = HfText.tiny(EncoderSpec(name="text/hf", modality="text", dim=None, target="coembed_text.hf:HfText"))
+    >>> encoder.encode(["a cat", "two dogs"], role="query").values.shape
+    torch.Size([2, 1, 64])
+    """
+
+    model: Any
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        max_length: int | None = None,
+        pooling: str | Sequence[str] | None = None,
+        normalize: bool | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(spec)
+        found = locate(spec.name, model, revision, spec.weights)
+        layout = read_layout(found.folder)
+        if layout.first != "Transformer":
+            raise CheckpointError(f"{spec.name}: {found.source} is a static table of token vectors: use text/static")
+        self.source = found.source
+        self.model = checkpoint.load_body(found.folder / layout.folder)
+        self.tokenizer, self.inputs, named = checkpoint.load_tokenizer(
+            found.folder / layout.folder, self.model, layout.lowercase
+        )
+        self._cuts = Cuts()
+        self._set_length(max_length, layout.max_length or named)
+        self._set_head(layout.with_overrides(pooling, normalize), found.folder)
+        if spec.dim is not None and self.dim != spec.dim:
+            raise CheckpointError(f"{spec.name}: the spec says dim {spec.dim}, but {found.source} gives {self.dim}")
+        # "query" and "document" always exist, so that a search asks every text encoder in the same words
+        self.prompts = {"query": "", "document": ""} | layout.prompts | dict(spec.prompts) | dict(prompts or {})
+
+    def _set_length(self, given: int | None, named: int | None) -> None:
+        limit = checkpoint.position_limit(self.model)
+        if given is not None and (given < 3 or (limit is not None and given > limit)):
+            raise ValueError(f"{self.spec.name}: max_length={given} must lie in 3..{limit or 'any length'}")
+        known = [length for length in (given or named, limit) if length is not None]
+        self.max_length: int | None = min(known, default=None)
+        if self.max_length is not None:
+            self.tokenizer.enable_truncation(self.max_length)
+
+    def _set_head(self, layout: Layout, folder: Path | None) -> None:
+        self.layout = layout
+        self.token_dim = int(self.model.config.hidden_size)
+        self.pooling, self.dim = build_head(layout, self.token_dim, folder)
+        count = int(self.model.config.num_hidden_layers)
+        self._blocks = find_blocks(self.model, count)
+        self.layers = count if self._blocks is not None else None
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The transformer's layers, input side first; empty where layers share their weights."""
+        return [] if self._blocks is None else list(self.model.get_submodule(self._blocks))
+
+    def prompt_for(self, role: str | None = None, prompt: str | None = None) -> str:
+        """The prefix of a role, the prompt given, or the checkpoint's default; ValueError for an unknown role."""
+        if role is None and prompt is None:
+            return self.layout.default_prompt
+        return super().prompt_for(role, prompt)
+
+    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
+        """Texts to `input_ids`, `attention_mask` [B, T] and, for checkpoints that leave the prompt out, `keep`."""
+        encodings = self.tokenizer.encode_batch(checked(items, prompt))
+        self._cuts.add(sum(bool(e.overflowing) for e in encodings), len(items), self.max_length, self.spec.name)
+        of = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+        batch = {name: torch.tensor([getattr(e, of[name]) for e in encodings]) for name in self.inputs}
+        batch["attention_mask"] = torch.tensor([e.attention_mask for e in encodings])
+        if prompt and not self.layout.include_prompt:
+            batch["keep"] = batch["attention_mask"].clone()
+            batch["keep"][:, : self._prompt_length(prompt)] = 0
+        return batch
+
+    def _prompt_length(self, prompt: str) -> int:
+        """How many tokens at the start of a row belong to the prompt, the leading special ones included."""
+        encoding = self.tokenizer.encode(prompt)
+        return len(encoding.ids) - (encoding.special_tokens_mask[-1] if encoding.ids else 0)
+
+    def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
+        """Token features [B, T, hidden]; `layer=k` runs layers 1..k only."""
+        self.check_layer(layer)
+        model = self.model
+        if layer is not None and self._blocks is not None:
+            model = first_layers(model, self._blocks, layer)
+        states = model(**{name: batch[name] for name in self.inputs}).last_hidden_state
+        return Embedding(states, batch.get("keep", batch["attention_mask"]).bool(), self.sizes)
+
+    def run(self, items: Sequence[Any], *args: Any, **kwargs: Any) -> list[tuple[list[int], Embedding]]:
+        """The engine under `encode`; tells at the end how many texts were cut."""
+        with self._cuts.counting(self.spec.name, len(items)):
+            return super().run(items, *args, **kwargs)
+
+    def size(self, item: Any) -> int:
+        """The number of tokens of a text, after the cut."""
+        return len(self.tokenizer.encode_batch_fast([item])[0].ids)
+
+    def read(self, path: Path) -> list[str]:
+        """The whole text file as one item; raises ValueError for what is not UTF-8 text."""
+        return read_file(path)
+
+    def save_assets(self, folder: Path) -> None:
+        """Write tokenizer.json and text.json: configuration, pooling and length, without the weights."""
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        settings = {
+            "max_length": self.max_length,
+            "prompts": self.prompts,
+            "inputs": self.inputs,
+            "layout": asdict(self.layout),
+            "model": checkpoint.body_facts(self.model),
+        }
+        (folder / _SETTINGS).write_text(json.dumps(settings, indent=1, sort_keys=True), "utf-8")
+
+    def load_assets(self, folder: Path) -> None:
+        """Read what `save_assets` wrote; the transformer is built anew if its configuration differs."""
+        device, path = self.device, folder / _SETTINGS
+        try:
+            settings = json.loads(path.read_text("utf-8"))
+            saved = settings["layout"]
+            saved["steps"] = tuple(Step(**step) for step in saved["steps"])
+            layout = Layout(**saved | {"pooling": tuple(saved["pooling"])})
+            self.max_length, self.inputs = settings["max_length"], tuple(settings["inputs"])
+            self.prompts, facts = settings["prompts"], settings["model"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is not what {type(self).__name__} writes: {error!r}") from error
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if facts != checkpoint.body_facts(self.model):
+            self.model = checkpoint.body_from_facts(facts)
+        self._set_head(layout, None)
+        self.to(device)
+
+    @classmethod
+    def open(cls, spec: EncoderSpec, folder: Path) -> Self:
+        """Build from what `save` wrote alone: the checkpoint it came from is not asked for."""
+        encoder = cls.tiny(spec)
+        encoder.restore(folder)  # replaces every part of the tiny one
+        return encoder
+
+    @classmethod
+    def samples(cls) -> Sequence[str]:
+        """A few texts that differ."""
+        return list(SAMPLES)
+
+    @classmethod
+    def tiny(cls, spec: EncoderSpec) -> Self:
+        """A two-layer BERT over bytes with random weights, of the spec's width: no network, no download."""
+        from tempfile import TemporaryDirectory
+
+        from coembed_text.tiny import write_checkpoint
+
+        with TemporaryDirectory() as folder:
+            write_checkpoint(Path(folder), dim=spec.dim or 64)
+            encoder = cls(spec, model=folder)
+        encoder.source = None  # made here
+        return encoder
