@@ -22,7 +22,7 @@ from coembed.embedding import Embedding, similarity
 
 Relevant = Tensor | Sequence[Sequence[int]]
 _TIE = 1e-6
-_BLOCK = 1 << 24  # scores held at once, about 64 MB in float32
+_BLOCK = 1 << 21  # scores held at once, 8 MB in float32: they are read several times, so they should stay in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,16 +172,19 @@ def rank_embeddings(queries: Embedding, documents: Embedding, relevant: Relevant
     tensor([1., 1., 1.], dtype=torch.float64)
     """
     query, document = _pairs(relevant, len(queries), len(documents))
-    rows, parts = max(1, _BLOCK // max(1, len(documents))), []
-    for start in range(0, max(1, len(queries)), rows):
+    rows = max(1, _BLOCK // max(1, len(documents)))
+    entries, filled = torch.empty(5, len(query), dtype=torch.long), 0  # in one piece: crumbs would pin freed blocks
+    for start in range(0, len(queries), rows):
         block = queries[start : start + rows]
-        scores = similarity(block, documents).masked_fill(~block.present.unsqueeze(1), torch.nan)
+        scores = similarity(block, documents).masked_fill_(~block.present.unsqueeze(1), torch.nan)
         low, high = torch.searchsorted(query, torch.tensor([start, start + rows])).tolist()
-        found, *rest = _entries(scores, query[low:high] - start, document[low:high])
-        parts.append((found + start, *rest))
-    q, above, tied, right_above, right_tied = (torch.cat(column) for column in zip(*parts, strict=True))
+        found = torch.stack(_entries(scores, query[low:high] - start, document[low:high]))
+        found[0] += start
+        entries[:, filled : filled + found.shape[1]] = found
+        filled += found.shape[1]
     right = torch.bincount(query, minlength=len(queries))
-    return Ranking(q, above, tied, right_above, right_tied, right, len(documents))
+    query, above, tied, right_above, right_tied = entries[:, :filled].contiguous()
+    return Ranking(query, above, tied, right_above, right_tied, right, len(documents))
 
 
 def chance(right: Tensor, candidates: int) -> Ranking:
@@ -221,8 +224,10 @@ def _pairs(relevant: Relevant, queries: int, candidates: int) -> tuple[Tensor, T
 def _entries(scores: Tensor, query: Tensor, document: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """query, above, tied, right_above and right_tied of a `Ranking` for a block of scores."""
     scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-    scores = scores.masked_fill(scores.isnan(), -torch.inf)
-    tie = scores.abs().masked_fill(scores.isinf(), 0).amax(1) * _TIE  # [Q]
+    tie = _largest(scores) * _TIE  # [Q]
+    if not tie.isfinite().all():
+        scores = scores.masked_fill(scores.isnan(), -torch.inf)
+        tie = _largest(scores.masked_fill(scores.isinf(), 0)) * _TIE
     gold = scores[query, document]
     query, gold = query[gold > -torch.inf], gold[gold > -torch.inf]
     order = gold.argsort(descending=True, stable=True)
@@ -238,15 +243,22 @@ def _entries(scores: Tensor, query: Tensor, document: Tensor) -> tuple[Tensor, T
     return q, above, tied, start - torch.searchsorted(query, q), right
 
 
+def _largest(scores: Tensor) -> Tensor:
+    """The largest magnitude of each row; NaN or inf where the row holds one."""
+    return torch.maximum(scores.amax(1), -scores.amin(1)) if scores.numel() else scores.new_zeros(len(scores))
+
+
 def _count(scores: Tensor, query: Tensor, limit: Tensor, *, strictly: bool) -> Tensor:
     """How many scores of its query's row are above (or at) each limit."""
     if len(query) <= 4 * len(scores):
         step = max(1, len(scores))
-        parts = []
+        parts = [query[:0]]
         for i in range(0, len(query), step):
-            rows, at = scores[query[i : i + step]], limit[i : i + step].unsqueeze(1)
-            parts.append(((rows > at) if strictly else (rows >= at)).sum(1))
-        return torch.cat(parts) if parts else query
+            at, limits = query[i : i + step], limit[i : i + step].unsqueeze(1)
+            rows = scores if len(at) == len(scores) and bool((at.diff() == 1).all()) else scores[at]
+            found = rows > limits if strictly else rows >= limits
+            parts.append(found.sum(1, dtype=torch.int32).long())  # several times faster than to int64
+        return torch.cat(parts)
     # Many limits a row: sorting the row once is cheaper than comparing it again and again.
     slot = torch.arange(len(query)) - torch.searchsorted(query, query)
     limits = torch.full((len(scores), int(slot.max()) + 1), torch.inf, dtype=scores.dtype)
