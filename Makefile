@@ -19,7 +19,9 @@ help: ## this list
 
 setup: $(STAMP) ## make .venv with core and every plugin, editable; does nothing when nothing changed
 
-# One pip call, so that one resolver sees every requirement; pip's long log goes to .venv/setup.log.
+# One pip call, so that one resolver sees every requirement; pip's long log goes to .venv/setup.log. Each plugin is named
+# twice, bare and with its test extra: the pip of Python 3.11 does not see that the second offers what the first would,
+# and asks the package index for a plugin that another one depends on.
 $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." \
@@ -28,7 +30,7 @@ $(STAMP):
 	  rm -rf .venv; echo "'$(PYTHON) -m venv .venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing core and $(words $(PLUGINS)) plugins (the first time this downloads torch: some minutes)"
 	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
-	  --log .venv/setup.log -c constraints.txt -e '.[dev]' $(foreach p,$(PLUGINS),-e '$(p)[test]') \
+	  --log .venv/setup.log -c constraints.txt -e '.[dev]' $(foreach p,$(PLUGINS),-e '$(p)' -e '$(p)[test]') \
 	  | awk '/^(Collecting|Successfully)|Downloading .*(MB|GB)/ { print substr($$0, 1, 100); fflush() }'
 	@rm -f .venv/.setup-*
 	@touch $@
