@@ -86,24 +86,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {close[0]}?" if close else ""
         top.error(f"no command {args.command!r}{hint}")
     own = command_parser(args.command)
-    given = own.parse_args(args.rest)
+    given = own.parse_intermixed_args(args.rest)  # positionals may stand before, between and after flags
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return int(importlib.import_module(COMMANDS[args.command][0]).run(given))
+            code = int(importlib.import_module(COMMANDS[args.command][0]).run(given))
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+        return code
     except UsageError as error:
         own.error(str(error))
     except KeyboardInterrupt:
         print("coembed: stopped", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
-        sys.stderr.close()
+        _silence()
         return 0
     except Exception as error:
         if args.debug or given.debug:
             raise
         print(f"coembed {args.command}: {message(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # the error is about the output itself
+            _silence()
         return 1
+
+
+def _silence() -> None:
+    """Let go of an output that can't be written, or Python would complain of it once more as it ends."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def message(error: BaseException) -> str:

@@ -85,7 +85,8 @@ def from_file(args: argparse.Namespace) -> Run:
     from coembed.runfile import parse
     from coembed.settings import read_yaml
 
-    extra = [name for name in ("tower", "train", "aligner", "set", "source", "map", "files") if getattr(args, name)]
+    apart = ("tower", "train", "aligner", "set", "source", "map", "files", "id", "group", "label")
+    extra = [name for name in apart if getattr(args, name)]
     if extra:
         raise UsageError(f"--{extra[0]} and a run file do not go together: write it into {args.run}")
     path = Path(args.run)

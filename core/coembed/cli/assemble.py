@@ -79,6 +79,9 @@ def split(
     sources: Sequence[Source], names: Sequence[str], share: float, seed: int
 ) -> tuple[list[Source], Records | None]:
     """Each source's training records, and the held-out ones of all; whole groups on one side."""
+    for name, source in zip(names, sources, strict=True):
+        if next(iter(source), None) is None:
+            raise ValueError(f"source {name} has no records")
     if share == 0:
         return list(sources), None
     sides = []

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SHOWN = ("R@1", "R@10", "MRR", "median_rank")  # of the figures, what fits a terminal; --json has all
 PIPE_WIDTH = 10_000  # a table that no person looks at is never folded
 
 
@@ -83,19 +84,22 @@ def short(value: object, most: int = 80) -> str:
 
 
 def figures(found: Mapping[str, Any], title: str = "") -> None:
-    """Figures as a table: a row a direction with chance beside each, or, of another eval, a row a metric."""
-    if not found or not all(isinstance(row, Mapping) for row in found.values()):
+    """Figures as a table: a row a direction, chance in brackets; of an eval of another shape, a row a metric."""
+    rows = list(found.values())
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
         table(["metric", "value"], list(found.items()), title)
         return
-    names = [n for n in next(iter(found.values())) if all(f"chance_{n}" in row for row in found.values())]
-    plain = ["n", "candidates"] if all("n" in row and "candidates" in row for row in found.values()) else []
-    if not names:
-        names = [n for n in next(iter(found.values())) if all(n in row for row in found.values()) and n not in plain]
-        table(["", *plain, *names], [[d, *(row[n] for n in [*plain, *names])] for d, row in found.items()], title)
-        return
-    head = [part for name in names for part in (name, "chance")]
-    rows = [
-        [d, *(row[n] for n in plain), *(row[k] for name in names for k in (name, f"chance_{name}"))]
-        for d, row in found.items()
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
+    ranked = [name for name in shared if f"chance_{name}" in shared]
+    shown = [name for name in SHOWN if name in ranked] or ranked
+    plain = [name for name in ("n", "candidates") if name in shared] if shown else shared
+    lines = [
+        [
+            direction,
+            *(row[name] for name in plain),
+            *(f"{cell(row[name])} ({cell(row[f'chance_{name}'])})" for name in shown),
+        ]
+        for direction, row in found.items()
     ]
-    table(["direction", *plain, *head], rows, title)
+    bracket = "; chance in brackets" if shown else ""
+    table(["direction", *plain, *(name.replace("_", " ") for name in shown)], lines, title + bracket)

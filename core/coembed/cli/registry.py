@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare, or write."""
     from coembed import registry
     from coembed.cli import output
-    from coembed.plugins import plugins
+    from coembed.plugins import PluginError, diagnose, plugins
 
     if args.check == args.write:
         raise UsageError("give --check or --write")
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     for name in wanted:
         plugin = plugins().plugin(name)
         if plugin.error is not None:
-            raise plugin.error
+            raise PluginError(f"{name} ({plugin.package}) does not load: {diagnose(plugin.error)}") from plugin.error
         entry = entries.get(name, {"package": plugin.package, "tier": "community", "components": {}})
         if entry["package"] != plugin.package:
             raise ValueError(f"{path}: {name} belongs to {entry['package']}, but {plugin.package} claims it")

@@ -79,9 +79,8 @@ def read(text: str, encoder: Encoder) -> list[tuple[str, Any]]:
         return [(text, text)]
     path = Path(text.removeprefix("@"))
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such file" + ("" if words else f"; {encoder.spec.modality} is read from files")
-        )
+        hint = "" if words else f"; items of modality {encoder.spec.modality} are read from files"
+        raise FileNotFoundError(f"{path}: no such file{hint}")
     items = encoder.read(path)
     if len(items) == 1:
         return [(str(path), items[0])]

@@ -25,9 +25,11 @@ def open_space(given: str, device: str = "auto") -> Space:
 def open_part(given: str, tower: str | None, device: str, options: dict[str, Any]) -> Encoder | Tower:
     """A tower of a saved space, or a registered encoder with the given arguments.
 
-    Raises UsageError for a space without a tower's name or an encoder with one, PluginError for an unknown encoder.
+    Raises UsageError for a space without a tower's name or an encoder with one, PluginError for an unknown encoder,
+    RunError for an argument that it does not take.
     """
-    from coembed.plugins import load
+    from coembed.cli.assemble import make
+    from coembed.runfile import Component
     from coembed.space import choose_device
     from coembed.spec import NAME
 
@@ -42,8 +44,5 @@ def open_part(given: str, tower: str | None, device: str, options: dict[str, Any
         raise FileNotFoundError(f"{given}: no such folder, and no encoder has such a name")
     if tower is not None:
         raise FileNotFoundError(f"{given}: no such folder; --tower names a tower of a saved space")
-    try:
-        encoder: Encoder = load(given, "encoder", **options)
-    except TypeError as error:  # an argument that the class does not take, or one that it misses
-        raise ValueError(f"{given}: {error}; see `coembed info {given}`") from error
+    encoder: Encoder = make("encoder", Component(given, options, "--set" if options else given))
     return encoder.to(choose_device(device))

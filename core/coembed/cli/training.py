@@ -28,13 +28,14 @@ def train(plan: Run, *, restart: bool = False) -> dict[str, Any]:
 
     assert plan.out is not None
     out, seed = plan.out, int(plan.fit.get("seed", 0))
-    claim(out, plan, restart)
+    check(out, plan, restart)  # before the long work
     names = [source.name for source in plan.sources]
     whole = assemble.open_sources(plan.sources)
     sources, held = assemble.split(whole, names, plan.held_out, seed)
     space = assemble.build_space(plan, seed)
     tasks = assemble.build_tasks(plan, space, sources)
     announce(plan, space, sources, held)
+    claim(out, plan, restart)
     try:
         history = fit(space, tasks=tasks, held_out=held, out=out, progress=True, **plan.fit)
     except KeyboardInterrupt:
@@ -53,25 +54,33 @@ def train(plan: Run, *, restart: bool = False) -> dict[str, Any]:
     }
 
 
-def claim(out: Path, plan: Run, restart: bool) -> None:
-    """Make the folder this run's: write down the plan, or see that the one that is there is the same."""
-    path, now = out / "run.json", json.loads(json.dumps(_facts(plan)))
+def check(out: Path, plan: Run, restart: bool) -> None:
+    """See that the folder is empty, or holds this very run (with `restart`: any run); raises ValueError."""
+    path = out / "run.json"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder")
     if out.is_dir() and any(out.iterdir()) and not path.exists():
         what = "a space that was not made by align" if (out / "space.json").exists() else "other files"
         raise ValueError(f"{out} holds {what}: choose another folder")
-    if path.exists() and restart:
+    if not path.exists() or restart:
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); --restart begins anew") from error
+    if different := checkpoint.differences(before, _facts(plan)):
+        raise checkpoint.ResumeError(
+            f"{out} holds another run: {'; '.join(different)}. Choose another folder, or --restart to begin anew"
+        )
+
+
+def claim(out: Path, plan: Run, restart: bool) -> None:
+    """Make the folder this run's: write down the plan; with `restart`, drop the checkpoints of the one before."""
+    if restart:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    elif path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: damaged ({error}); --restart begins anew") from error
-        if different := checkpoint.differences(before, now):
-            raise checkpoint.ResumeError(
-                f"{out} holds another run: {'; '.join(different)}. Choose another folder, or --restart to begin anew"
-            )
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(now, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(_facts(plan), indent=2, ensure_ascii=False)
+    (out / "run.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _facts(plan: Run) -> dict[str, Any]:
@@ -86,7 +95,7 @@ def _facts(plan: Run) -> dict[str, Any]:
     for key in ("out", "device"):
         del facts[key]
     facts["fit"] = {key: value for key, value in facts["fit"].items() if key not in ("eval_every", "checkpoint_every")}
-    plain: dict[str, Any] = bare(facts)
+    plain: dict[str, Any] = json.loads(json.dumps(bare(facts)))
     return plain
 
 
