@@ -70,6 +70,8 @@ class TimmBody(FrozenNorms):
         with torch.no_grad():
             features = model.forward_features(picture)
             self.layout = Layout.of(features, model)
+            if self.layout.kind in ("first", "last"):
+                model.to(memory_format=torch.channels_last)  # a CPU convolves this order faster
             self.layers = None if self.layout.kind != "tokens" else _exits(model, picture, features)
             tokens = self(picture)
             self.count: int = tokens.shape[1]
