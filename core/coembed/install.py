@@ -45,9 +45,19 @@ class Change:
 
 def pip(arguments: Sequence[str]) -> Result:
     """Run pip of the running interpreter; what it prints is kept, not shown."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(_command(arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def pip_shown(arguments: Sequence[str]) -> Result:
+    """As `pip`, with its progress on standard error: an installation may take minutes."""
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    done = subprocess.run(_command(arguments), stdout=2, stderr=pipe, text=True, stdin=nothing, check=False)
+    return Result(done.returncode, "", done.stderr)
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
 
 
 def normal(name: str) -> str:
@@ -147,7 +157,9 @@ def plan(requirements: Sequence[str], *, upgrade: bool = False, run: Pip = pip) 
     return changes
 
 
-def install(requirements: Sequence[str], changes: Sequence[Change], *, upgrade: bool = False, run: Pip = pip) -> None:
+def install(
+    requirements: Sequence[str], changes: Sequence[Change], *, upgrade: bool = False, run: Pip = pip_shown
+) -> None:
     """Install exactly the plan that was shown; raises InstallError with pip's reason."""
     with constraints([*pins(), *(f"{change.package}=={change.new}" for change in changes)]) as path:
         result = run(["install", *(["--upgrade"] if upgrade else []), "-c", str(path), *requirements])

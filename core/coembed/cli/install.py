@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from coembed.cli import output
 
     asked = [install.requirement(name, anything=args.any) for name in args.names]
+    output.note("asking pip what would change …")
     changes = install.plan(asked, upgrade=args.upgrade)
     facts = [{"package": change.package, "old": change.old, "new": change.new} for change in changes]
     if not args.json and changes:

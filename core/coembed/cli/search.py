@@ -117,7 +117,7 @@ def open_saved(args: argparse.Namespace) -> Index:
 
 
 def _shown(payload: Any) -> Any:
-    """A payload without what the id says already."""
-    if isinstance(payload, dict):
-        return {key: value for key, value in payload.items() if key != "path"} or None
+    """What a line has room for: the text of a hit, else the file it came from."""
+    if isinstance(payload, dict) and ("text" in payload or "path" in payload):
+        return payload.get("text", payload.get("path"))
     return payload
