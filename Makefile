@@ -1,8 +1,10 @@
 # Everything starts here: `make demo` and `make test` set up what they need, nothing has to be activated.
-# PYTHON names the interpreter that makes .venv (3.11 or newer); ARGS is handed to the command of the target.
+# PYTHON names the interpreter that makes .venv (3.11 or newer); ARGS is handed to the command of the target; TESTS picks
+# what `make test` runs, and JOBS in how many processes.
 SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 
 BIN := .venv/bin
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
@@ -39,7 +41,7 @@ demo: setup ## run the main job on real data: train, table, queries, report.html
 	@$(BIN)/coembed demo $(ARGS)
 
 test: setup ## the test suite without what is marked slow or external
-	@$(BIN)/python -m pytest $(TESTS) -q -m "not slow and not external" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -q -n $(JOBS) -m "not slow and not external" $(ARGS)
 
 test-all: setup ## every test
 	@$(BIN)/python -m pytest $(TESTS) -q $(ARGS)
