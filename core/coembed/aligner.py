@@ -42,7 +42,9 @@ class Aligner(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__} takes features of width {self.in_dim}, got {x.dim}")
         if self.pool in ("mean", "first", "last") and not x.single:
             x = x.pool(self.pool)
-        return self.project(x).normalize()
+        # Masked tokens may hold anything, NaN included, which would reach the weights' gradient.
+        clean = x if x.mask.all() else with_values(x, x.values.masked_fill(~x.mask.unsqueeze(-1), 0))
+        return self.project(clean).normalize()
 
 
 class Identity(Aligner):

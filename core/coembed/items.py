@@ -54,7 +54,7 @@ def content_key(item: Any) -> bytes:
     return digest.digest()
 
 
-def _feed(digest: hashlib._Hash, item: Any) -> None:
+def _feed(digest: hashlib.blake2b, item: Any) -> None:
     if item is None or isinstance(item, (str, int, float, bool)):
         _tagged(digest, type(item).__name__, json.dumps(item).encode())
     elif isinstance(item, (bytes, bytearray)):
@@ -81,7 +81,7 @@ def _feed(digest: hashlib._Hash, item: Any) -> None:
         raise TypeError(f"no content key for {describe(item)}: the encoder of such items must override key()")
 
 
-def _tagged(digest: hashlib._Hash, tag: str, content: bytes) -> None:
+def _tagged(digest: hashlib.blake2b, tag: str, content: bytes) -> None:
     """Length-prefixed, so that no two different items feed the same bytes."""
     digest.update(f"{tag}:{len(content)}:".encode())
     digest.update(content)

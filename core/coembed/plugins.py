@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from coembed.spec import KINDS, EncoderSpec, Spec, SpecError, resolve
 
@@ -183,7 +183,7 @@ class Plugins:
             if facts.hook not in callers:
                 continue
             impl = next(impl for impl in callers[facts.hook].get_hookimpls() if impl.plugin is module)
-            yielded = tuple(impl.function())
+            yielded: tuple[Any, ...] = tuple(cast(Iterable[Any], impl.function()))
             for spec in yielded:
                 _validate(plugin, kind, spec, seen)
                 seen.add(spec.name)
@@ -257,22 +257,31 @@ def load(name: str, /, expect: str | None = None, **kwargs: Any) -> Any:
     >>> load("infonce", temperature=0.05).spec.name
     'infonce'
     """
-    plugin, kind, spec = plugins().find(name, expect)
-    if plugin.name != CORE:
-        from coembed import registry
-
-        registry.check_owner(plugin)
-    spec = replace(spec, kwargs=merge(spec.kwargs, kwargs))
-    try:
-        target = resolve(spec.target)
-    except ImportError as error:
-        extra = f"; {name} needs pip install '{plugin.package}[{spec.extra}]'" if spec.extra else ""
-        raise PluginError(f"{name}: {diagnose(error)}{extra}") from error
+    target, kind, spec = locate(name, expect, kwargs)
     if kind == "encoder":
         return target(spec, **spec.kwargs)
     component = target(**spec.kwargs)
     component.spec = spec
     return component
+
+
+def locate(name: str, expect: str | None, kwargs: Mapping[str, Any]) -> tuple[type[Any], str, Spec]:
+    """The class behind a name, its kind, and its spec with the given arguments over its own; raises as `load`.
+
+    >>> locate("infonce", "objective", {})[0].__name__
+    'InfoNCE'
+    """
+    plugin, kind, spec = plugins().find(name, expect)
+    if plugin.name != CORE:
+        from coembed import registry
+
+        registry.check_owner(plugin)
+    try:
+        target = resolve(spec.target)
+    except ImportError as error:
+        extra = f"; {name} needs pip install '{plugin.package}[{spec.extra}]'" if spec.extra else ""
+        raise PluginError(f"{name}: {diagnose(error)}{extra}") from error
+    return target, kind, replace(spec, kwargs={**spec.kwargs, **kwargs})
 
 
 def build(kind: str, given: Any, /, **kwargs: Any) -> Any:
@@ -282,12 +291,3 @@ def build(kind: str, given: Any, /, **kwargs: Any) -> Any:
     'infonce'
     """
     return load(given, kind, **kwargs) if isinstance(given, str) else given
-
-
-def merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a spec, overridden by those of the call.
-
-    >>> merge({"k": 4, "dim": 8}, {"k": 6})
-    {'k': 6, 'dim': 8}
-    """
-    return {**defaults, **given}

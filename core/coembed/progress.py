@@ -49,11 +49,11 @@ def bar(label: str, total: int, show: bool = True, unit: str = "items") -> Itera
         task = progress.add_task(label, total=total, rate="", more="")
 
         def advance(steps: int = 1, **fields: Any) -> None:
-            nonlocal done
+            nonlocal done, last
             done += steps
             rate = f"{done / max(time.monotonic() - started, 1e-9):.0f} {unit}/s"
-            changes = {"more": _fields(fields)} if fields else {}
-            progress.update(task, advance=steps, rate=rate, **changes)
+            last = _fields(fields) or last
+            progress.update(task, advance=steps, rate=rate, more=last)
 
         yield advance
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ import coembed
 from coembed import weights
 from coembed.aligner import Aligner
 from coembed.encoder import Encoder
-from coembed.plugins import PluginError, load, merge, plugins
+from coembed.plugins import PluginError, load, locate, plugins
 from coembed.space import Space
-from coembed.spec import resolve
 from coembed.tower import Tower
 
 FORMAT = 1
@@ -163,10 +161,9 @@ def _build(component: dict[str, Any], kind: str, saved: Path | None = None) -> A
     try:
         if saved is None:
             return load(component["name"], kind, **component["kwargs"])
-        _, _, spec = plugins().find(component["name"], kind)
-        return resolve(spec.target).open(replace(spec, kwargs=merge(spec.kwargs, component["kwargs"])), saved)
+        target, _, spec = locate(component["name"], kind, component["kwargs"])
+        return target.open(spec, saved)
     except PluginError as error:
         if component["package"] in str(error):
             raise
         raise PluginError(f"{error}; {component['name']} came from {component['package']}") from error
-

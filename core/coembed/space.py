@@ -189,6 +189,7 @@ class Space(nn.Module):
         for what, column in (("ids", names), ("payloads", payloads)):
             if column is not None and len(column) != len(items):
                 raise ValueError(f"index: {len(items)} items but {len(column)} {what}")
+        index.meta["tower"] = tower
         kept = rows.present.nonzero().flatten()
         index.add([names[i] for i in kept], rows[kept], None if payloads is None else [payloads[i] for i in kept])
         return index

@@ -124,8 +124,8 @@ class Contrast(Task):
         terms = []
         for a, b in self.pairs:
             both = [i for i in rows[a] if b in records[i]]
-            if len(both) < 2 and len(records) > 1:
-                continue  # a lone row has no negatives: its loss is zero by definition
+            if not both:
+                continue
             places = [{row: k for k, row in enumerate(rows[tower])} for tower in (a, b)]
             left = embedded[a][torch.tensor([places[0][i] for i in both])]
             right = embedded[b][torch.tensor([places[1][i] for i in both])]

@@ -27,6 +27,11 @@ class Matryoshka(Wrapper):
     ((4, 2), True)
     """
 
+    @classmethod
+    def tiny(cls, folder: Path) -> Matryoshka:
+        """Two widths over InfoNCE."""
+        return cls("infonce", dims=(4, 8))
+
     def __init__(self, objective: str | Objective, dims: Sequence[int], weights: Sequence[float] | None = None) -> None:
         super().__init__(objective)
         self.dims = tuple(dims)

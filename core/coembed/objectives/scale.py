@@ -35,7 +35,7 @@ class Scale(nn.Module):
 
     def forward(self) -> Tensor:
         """The factor, a scalar."""
-        bounded: Tensor = _AtMost.apply(self.log_scale.exp(), self.ceiling)  # type: ignore[no-untyped-call]
+        bounded: Tensor = _AtMost.apply(self.log_scale.exp(), self.ceiling)
         return bounded
 
 

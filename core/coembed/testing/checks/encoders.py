@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ def _items(encoder: Encoder) -> list[Any]:
 @check("encoder")
 def builds_offline(subject: Subject) -> None:
     """tiny() builds and encodes its samples without a network, and leaves process-wide settings alone."""
+    assert subject.target  # imported first: what its libraries set on import is not the component's doing
     with unchanged(f"building and running {subject.spec.name if subject.spec else ''}"):
         encoder = subject.tiny()
         encoder.encode(_items(encoder))
@@ -114,8 +115,8 @@ def collates_in_workers(subject: Subject) -> None:
     )
     again = pickle.loads(pickle.dumps(batch))
     assert all(torch.equal(again[k], v) for k, v in batch.items()), "the batch changes when pickled"
-    loader = torch.utils.data.DataLoader(
-        items,  # type: ignore[arg-type]
+    loader: Any = torch.utils.data.DataLoader(
+        cast(Any, items),
         batch_size=len(items),
         collate_fn=encoder.collate,
         num_workers=1,
