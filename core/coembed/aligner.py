@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding
@@ -35,6 +36,9 @@ class Aligner(nn.Module, ABC):
     @abstractmethod
     def project(self, x: Embedding) -> Embedding:
         """Features after `pool` to the space, not yet normalised."""
+
+    def adapt(self, features: Embedding) -> None:
+        """See all features of a frozen tower once before training starts, such as to learn their scale."""
 
     def forward(self, x: Embedding) -> Embedding:
         """Pool what tokens are left as `pool` says, project, normalise; raises ValueError for a wrong width."""
@@ -68,21 +72,41 @@ class Identity(Aligner):
 class Linear(Aligner):
     """One linear map; it starts as the identity where the widths are equal, else with orthogonal rows or columns.
 
-    So towers that share a space already start from it, and the others keep their features' geometry.
+    So towers that share a space already start from it, and the others keep their features' geometry. `standardize`
+    first brings every feature of a frozen tower to mean 0 and variance 1, as measured on the training items: backbones
+    whose few largest features drown the others need it.
 
     >>> import torch
     >>> Linear(8, 4)(Embedding.from_vectors(torch.ones(2, 8))).dim
     4
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, pool: str = "native", bias: bool = False) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, in_dim: int, out_dim: int, *, pool: str = "native", bias: bool = False, standardize: bool = False
+    ) -> None:
         super().__init__(in_dim, out_dim, pool=pool)
+        self.standardize = standardize
+        if standardize:
+            self.register_buffer("mean", torch.zeros(in_dim))
+            self.register_buffer("scale", torch.ones(in_dim))
         self.map = nn.Linear(in_dim, out_dim, bias=bias)
         (nn.init.eye_ if in_dim == out_dim else nn.init.orthogonal_)(self.map.weight)
 
+    def adapt(self, features: Embedding) -> None:
+        """Measure mean and variance, if `standardize`; a feature that never changes is left at 0."""
+        if self.standardize:
+            real = features.values[features.mask].double()
+            spread = real.std(0, correction=0)
+            self.mean.copy_(real.mean(0))
+            self.scale.copy_(torch.where(spread > 0, 1 / spread.clamp_min(1e-12), 0))
+
     def project(self, x: Embedding) -> Embedding:
         """Every vector through the map."""
-        return with_values(x, self.map(x.values))
+        values = (x.values - self.mean) * self.scale if self.standardize else x.values
+        return with_values(x, self.map(values))
 
 
 class MLP(Aligner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -19,7 +19,8 @@ TRAIN = re.compile(r"none|all|last:([1-9]\d*)|lora:([1-9]\d*)")
 class Tower(nn.Module):
     """An encoder and the aligner that takes its features to the shared space.
 
-    `encoder` and `aligner` are registered names or objects; `dim` is the width of the space (None: the encoder's own).
+    `encoder` and `aligner` are registered names or objects, `options` further arguments of an aligner by name; `dim` is
+    the width of the space (None: the encoder's own).
     `train` says what of the encoder trains: "none", "last:k" (its last k blocks), "lora:r" (adapters of rank r, by
     peft) or "all"; the aligner trains unless the tower is `locked`. Raises ValueError for another word, or for
     "last:k" where the encoder has fewer blocks.
@@ -37,14 +38,15 @@ class Tower(nn.Module):
         dim: int | None = None,
         pool: str | None = None,
         train: str = "none",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.encoder: Encoder = build("encoder", encoder)
         reduce = aligner.pool if isinstance(aligner, Aligner) else pool or "native"
         width = self.encoder.dim if reduce == "native" else self.encoder.token_dim
         out = dim or (aligner.out_dim if isinstance(aligner, Aligner) else self.encoder.dim)
-        options = {} if pool is None or isinstance(aligner, Aligner) else {"pool": pool}
-        self.aligner = aligner_for(aligner, width, out, **options)
+        chosen = {**(options or {}), **({} if pool is None or isinstance(aligner, Aligner) else {"pool": pool})}
+        self.aligner = aligner_for(aligner, width, out, **chosen)
         self.locked = False
         self.trained = False  # whether the encoder's weights differ from where they came from
         self.sizes: tuple[int, ...] = self.encoder.sizes if isinstance(self.aligner, Identity) else ()

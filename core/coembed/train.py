@@ -110,6 +110,10 @@ def fit(
     }
     store = (cache if isinstance(cache, FeatureStore) else FeatureStore()) if cache else None
     features = _frozen_features(space, tasks, records, store, progress)
+    for name in towers:
+        seen = [part[name][1] for part in features.values() if name in part]
+        if seen and not space[name].locked:
+            space[name].aligner.adapt(Embedding.cat(seen).to(device))
     folder, start = (Path(out) if out is not None else None), 0
     if folder is not None and resume and (newest := checkpoint.latest(folder / "checkpoints")):
         start = checkpoint.restore(newest, modules, optimizer, run)

@@ -17,6 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and say what to type next."""
+    import warnings
+
+    from coembed import CoembedWarning
     from coembed.cli import output
     from coembed.demo import report, search
     from coembed.demo.data import emoji
@@ -30,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--seeds {count}: at least 1")
     out.mkdir(parents=True, exist_ok=True)
     seeds = list(range(count))
+    # That functions are cut is this demo's choice, said once at its start.
+    warnings.filterwarnings("ignore", "text/minilm: .* were cut", CoembedWarning)
     done = run(out, seeds=seeds, quick=args.quick, from_scratch=args.from_scratch)
     store = FeatureStore()
     indexes = search.save(done.space, out, store)

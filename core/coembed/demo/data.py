@@ -24,24 +24,24 @@ class Split:
 def emoji(split_by: str, seed: int, quick: bool) -> Split:
     """Picture ↔ words of 1,911 emoji; `split_by` "base" keeps near-duplicates together, "subgroup" whole subgroups."""
     source: Source = load("samples/emoji", "source", split_by=split_by)
-    train, held = source.split(0.2, seed)
+    # A tenth of the subgroups leaves about as many candidates as the pilot that the figures are compared with had.
+    train, held = source.split(0.2 if split_by == "base" else 0.1, seed)
     # A subgroup is a label of the data set, not a class that search should find: retrieval is by the record alone.
     name = {"base": "emoji, base emoji held out", "subgroup": "emoji, subgroups held out"}[split_by]
     return Split(_some(train, QUICK * 2, seed, quick), {name: _some(held, QUICK, seed, quick)})
 
 
 def functions(seed: int, quick: bool) -> Split:
-    """Docstring ↔ function of the standard library, whole modules held out, the function's name kept and hidden.
+    """Docstring ↔ function of the standard library, whole modules held out, tested with the name kept and hidden.
 
-    Half of the training functions keep their name, so that neither form is strange to the tower.
+    Training keeps the names: training without them did no better on either test (tuned on other seeds).
     """
     kept, hidden = (load("samples/stdlib", "source", name=name) for name in ("kept", "hidden"))
     train, held = Records(kept).split(0.3, seed)
     bare = {record.id: record for record in hidden}
-    mixed = [record if counter(seed, record.id) % 2 else bare[record.id] for record in train]
     test = _some(held, QUICK if quick else CODE_CANDIDATES, seed, True)
     return Split(
-        _some(Records(mixed), QUICK * 2, seed, quick),
+        _some(train, QUICK * 2, seed, quick),
         {"code, name kept": test, "code, name hidden": Records(bare[record.id] for record in test)},
     )
 

@@ -19,7 +19,9 @@ from coembed.sources import Records, Source
 from coembed.space import Space
 from coembed.tasks import Contrast
 
-FROZEN = {"epochs": 30, "batch_size": 256, "lr": 3e-3, "weight_decay": 0.1}
+# Chosen on splits of other seeds (10 to 14) than those that are reported. Text and code start from a space that they
+# share already, so their heads move slowly; longer training overfits the few pictures.
+FROZEN = {"epochs": 8, "batch_size": 256, "lr": {"image": 3e-3, "*": 3e-4}, "weight_decay": 0.01}
 SCRATCH = {"epochs": 12, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.05}
 
 
@@ -52,6 +54,7 @@ def run(out: Path, *, seeds: list[int], quick: bool, from_scratch: bool) -> Outc
     encoders = {} if from_scratch else dict(_encoders(towers.frozen(seeds[0])))
     for name, encoder in encoders.items():
         say(f"  {name:6} {encoder.spec.name}, {encoder.dim} dimensions, weights from {encoder.source}")
+    say(f"Functions are read to their first {towers.CODE_TOKENS} tokens: half the time, and enough to tell them apart.")
     store = FeatureStore()
     measured: list[Measured] = []
     kept: tuple[Space, History] | None = None
@@ -94,7 +97,7 @@ def _train_and_measure(
         found.untrained[name] = _figures(space, records, store)
     tasks = [Contrast(pictures.train, ("image", "text")), Contrast(code.train, ("text", "code"))]
     settings = SCRATCH if from_scratch else FROZEN
-    history = coembed.fit(space, tasks=tasks, seed=seed, cache=store, progress=True, **settings)  # type: ignore[arg-type]
+    history = coembed.fit(space, tasks=tasks, seed=seed, cache=store, progress=True, **settings)
     for name, records in held.items():
         found.trained[name] = _figures(space, records, store)
     return history

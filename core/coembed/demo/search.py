@@ -52,7 +52,10 @@ def ask(space: Space, indexes: dict[str, Index], out: Path) -> list[tuple[str, S
     heart = drawing(out / "drawn-heart.png")
     asked = [("text", "image", Shown("text", text)) for text in TEXTS]
     asked += [("text", "code", Shown("text", text)) for text in INTENTS]
-    asked += [("image", "text", Shown("image", heart, "a drawn heart")), ("image", "image", Shown("image", heart))]
+    asked += [
+        ("image", "text", Shown("image", heart, "a drawn heart")),
+        ("image", "image", Shown("image", heart, "a drawn heart")),
+    ]
     asked += [("code", "text", Shown("code", "def f(xs):\n    return sorted(xs)[len(xs) // 2]"))]
     found = []
     for source, target, query in asked:

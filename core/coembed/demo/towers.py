@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from coembed.demo.data import items
+from coembed.encoder import Encoder
 from coembed.plugins import load
 from coembed.sources import Source
 from coembed.space import Space
@@ -26,11 +29,12 @@ def frozen(seed: int) -> Space:
     return heads({"image": image, "text": text, "code": code}, seed)
 
 
-def heads(encoders: dict[str, object], seed: int) -> Space:
+def heads(encoders: Mapping[str, Encoder], seed: int) -> Space:
     """A space of fresh heads over encoders that are there already."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Space({name: Tower(encoder, "linear", dim=DIM) for name, encoder in encoders.items()}, dim=DIM)  # type: ignore[arg-type]
+        image = Tower(encoders["image"], "linear", dim=DIM, options={"standardize": True})
+        return Space({"image": image, **{n: Tower(encoders[n], "linear", dim=DIM) for n in ("text", "code")}}, dim=DIM)
 
 
 def scratch(seed: int, pictures: Source, functions: Source) -> Space:
