@@ -126,6 +126,8 @@ def test_unknown_names_say_who_provides_them(fakes, monkeypatch):
         view.find("good/byte")
     with pytest.raises(PluginError, match="did you mean infonce"):
         view.find("infonec")
+    with pytest.raises(PluginError, match="did you mean good"):
+        view.find("godo/bytes")
     with pytest.raises(PluginError, match="no plugin provides 'nobody/x'"):
         view.find("nobody/x")
     monkeypatch.setattr("coembed.registry.known", lambda: _registry())

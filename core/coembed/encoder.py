@@ -14,19 +14,12 @@ from torch import Tensor, nn
 
 from coembed.embedding import Embedding
 from coembed.items import BadItem, content_key, describe
+from coembed.nn.pooling import Mean
 from coembed.progress import bar
 from coembed.spec import EncoderSpec
 
 Batch = Mapping[str, Tensor]
 OnError = Literal["raise"] | Callable[[BadItem], None]
-
-
-class MeanPool(nn.Module):
-    """Masked mean over tokens: the pooling of an encoder that names no other."""
-
-    def forward(self, x: Embedding) -> Embedding:
-        """Token features `[B, T, D]` to one vector a row."""
-        return x.pool("mean")
 
 
 class Encoder(nn.Module, ABC):
@@ -62,7 +55,7 @@ class Encoder(nn.Module, ABC):
         self.prompts: dict[str, str] = dict(spec.prompts)
         self.sizes: tuple[int, ...] = spec.matryoshka
         self.source: str | None = None
-        self.pooling: nn.Module = MeanPool()
+        self.pooling: nn.Module = Mean()
 
     @abstractmethod
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:

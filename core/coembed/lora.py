@@ -19,7 +19,10 @@ def add_adapters(encoder: Encoder, rank: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise PluginError(f"train 'lora:{rank}' needs peft: pip install 'coembed[lora]'") from error
-    inside = {id(module) for block in encoder.blocks() for module in block.modules() if isinstance(module, nn.Linear)}
+    parts = [part for block in encoder.blocks() for part in block.modules()]
+    # torch's own attention reads its output map's weight without calling the map: an adapter there would do nothing.
+    unused = {id(part.out_proj) for part in parts if isinstance(part, nn.MultiheadAttention)}
+    inside = {id(part) for part in parts if isinstance(part, nn.Linear)} - unused
     names = [name for name, module in encoder.named_modules() if id(module) in inside]
     if not names:
         raise ValueError(f"train 'lora:{rank}': {encoder.spec.name} has no linear maps in its blocks")

@@ -216,7 +216,8 @@ class Plugins:
             from coembed import registry
 
             offered = [spec.name for _, spec in plugin] if plugin else []
-            raise PluginError(registry.explain(name, plugin.package if plugin else None, offered))
+            there = [prefix for prefix in self.installed() if prefix != CORE]
+            raise PluginError(registry.explain(name, plugin.package if plugin else None, offered, there))
         if kind is not None and found[0] != kind:
             raise PluginError(f"{name} is {KINDS[found[0]].word}, but {KINDS[kind].word} is needed here")
         return plugin, *found

@@ -57,16 +57,17 @@ def near(name: str, names: Sequence[str], most: int = 3) -> list[str]:
     return difflib.get_close_matches(name, names, n=most, cutoff=0.6)
 
 
-def explain(name: str, package: str | None, offered: Sequence[str]) -> str:
+def explain(name: str, package: str | None, offered: Sequence[str], installed: Sequence[str] = ()) -> str:
     """Why a name can't be had and what to do: install its package, or one of the near names.
 
-    `package` is the installed plugin that owns the prefix (None: no such plugin), `offered` what it offers.
+    `package` is the installed plugin that owns the prefix (None: no such plugin), `offered` what it offers, `installed`
+    the prefixes that are there.
     """
     prefix = name.partition("/")[0]
     everything = components()
     if package is None and name in everything:
         return f"`{name}` is provided by {known()[prefix]['package']}: run `coembed install {prefix}`"
-    close = near(name, [*offered, *everything, *known()])
+    close = near(name, [*offered, *everything, *known()]) or near(prefix, [*known(), *installed])
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     if package is not None:
         listing = ", ".join(offered) or "nothing"

@@ -24,6 +24,7 @@ from coembed.space import Space
 from coembed.tower import Tower
 
 FORMAT = 1
+BESIDE = {"history.jsonl", "checkpoints", "run.json", "index"}  # what a run and its indexes put into the same folder
 
 
 class SpaceError(ValueError):
@@ -36,8 +37,10 @@ def save_space(space: Space, folder: Path, *, copy_weights: bool) -> None:
     Everything is written beside the old files first and then put in their place. Raises SpaceError if the folder holds
     something that is not a space, or an argument of a component is not JSON.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "space.json").exists():
-        raise SpaceError(f"{folder} holds files but no space.json: choose an empty folder or a saved space")
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if "space.json" not in present and present - BESIDE:
+        some = ", ".join(sorted(present - BESIDE)[:3])
+        raise SpaceError(f"{folder} holds {some} but no space.json: choose an empty folder or a saved space")
     folder.mkdir(parents=True, exist_ok=True)
     fresh, towers = folder / ".towers.part", folder / "towers"
     shutil.rmtree(fresh, ignore_errors=True)

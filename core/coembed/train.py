@@ -17,7 +17,7 @@ from coembed import checkpoint
 from coembed.embedding import Embedding
 from coembed.features import FeatureStore
 from coembed.history import History
-from coembed.items import content_key
+from coembed.items import BadItem, content_key
 from coembed.objectives import Objective
 from coembed.optim import parameter_groups, rate_factor
 from coembed.plugins import build
@@ -206,7 +206,11 @@ def _embedder(
             aligned: Embedding = tower.aligner(cached[torch.tensor([places[at[i]] for i in rows])].to(device))
             return aligned
         encoder = tower.encoder
-        inputs = encoder.collate([batch[i][name] for i in rows], encoder.prompt_for(role))
+        try:
+            inputs = encoder.collate([batch[i][name] for i in rows], encoder.prompt_for(role))
+        except BadItem as error:
+            row = rows[error.position]
+            raise BadItem(at[row], f"{error.got} in record {batch[row].id!r}", error.expected) from error
         embedded: Embedding = tower({key: tensor.to(device) for key, tensor in inputs.items()})
         return embedded
 

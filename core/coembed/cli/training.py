@@ -42,7 +42,7 @@ def train(plan: Run, *, restart: bool = False) -> dict[str, Any]:
         output.note(f"Stopped. The same command goes on from the last checkpoint in {out}.")
         raise
     space.card["split"] = {"held_out": plan.held_out, "seed": seed}
-    save(space, out)
+    space.save(out)
     return {
         "out": str(out),
         "steps": len(history.losses),
@@ -115,23 +115,3 @@ def announce(plan: Run, space: Space, sources: Sequence[Source], held: Records |
         output.note(f"held out: {len(held)} records, whole groups")
         if not any(sum(tower in record for tower in space) > 1 for record in held):
             raise ValueError("no held-out record has items for two towers: give more records, or held_out 0")
-
-
-def save(space: Space, out: Path) -> None:
-    """Put the space into the run's folder.
-
-    `Space.save` takes an empty folder or a saved space, lest it mixes with other files; here history and checkpoints
-    are ours, so a first save goes beside and moves in, space.json last, since it makes the folder a space.
-    """
-    if (out / "space.json").exists():
-        space.save(out)
-        return
-    part = out / ".space.part"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        space.save(part)
-        shutil.rmtree(out / "towers", ignore_errors=True)
-        for name in ("towers", "README.md", "space.json"):
-            (part / name).replace(out / name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

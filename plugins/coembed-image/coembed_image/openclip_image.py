@@ -12,7 +12,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preproc
 from torch import nn
 
 from coembed.embedding import Embedding
-from coembed.encoder import Batch, MeanPool
+from coembed.encoder import Batch
+from coembed.nn.pooling import Mean
 from coembed.spec import EncoderSpec
 from coembed_image import openclip_checkpoint as checkpoint
 from coembed_image.base import ImageEncoder
@@ -72,7 +73,7 @@ class OpenClipImage(ImageEncoder):
         self.transform = image_transform_v2(PreprocessCfg(**settings), is_train=False)
         self.body = body
         self.finish = finish
-        self.pooling = pooling or MeanPool()
+        self.pooling = pooling or Mean()
         self.settle(body, finish)
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:

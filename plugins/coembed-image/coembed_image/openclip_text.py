@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding
-from coembed.encoder import Batch, Encoder, MeanPool, OnError
+from coembed.encoder import Batch, Encoder, OnError
+from coembed.nn.pooling import Mean
 from coembed.spec import EncoderSpec
 from coembed_image import openclip_checkpoint as checkpoint
 from coembed_image.openclip_build import build
@@ -60,7 +61,7 @@ class OpenClipText(Encoder):
         self.tokens = tokens
         self.body = body
         self.finish = finish
-        self.pooling = pooling or MeanPool()
+        self.pooling = pooling or Mean()
         self.layers = body.layers
         self._cuts = Cuts()
         self.eval()

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding
-from coembed.encoder import Batch, Encoder, MeanPool
+from coembed.encoder import Batch, Encoder
 from coembed.nn import pad_rows
+from coembed.nn.pooling import Mean
 from coembed.spec import EncoderSpec
 from coembed_text.cuts import Cuts
 from coembed_text.head import Normalize
@@ -66,7 +67,7 @@ class StaticText(Encoder):
 
     def _normalize(self, wanted: bool) -> None:
         self.normalize = wanted
-        self.pooling = nn.Sequential(MeanPool(), Normalize()) if wanted else MeanPool()
+        self.pooling = nn.Sequential(Mean(), Normalize()) if wanted else Mean()
 
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
         """Texts to `ids` [B, T] and `mask` [B, T]; T is at least 1, since a text may have no known token."""
