@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("coembed.cli.eval", "measure retrieval between the towers of a space"),
     "install": ("coembed.cli.install", "install plugins by name, keeping the torch that is there"),
     "uninstall": ("coembed.cli.uninstall", "uninstall plugins by name"),
+    "new": ("coembed.cli.new", "begin a plugin: a package that passes the conformance kit as written"),
     "registry": ("coembed.cli.registry", "compare registry.yaml with the installed specs, or write it"),
 }
 
