@@ -46,11 +46,12 @@ test: setup ## the test suite without what is marked slow or external
 test-all: setup ## every test
 	@$(BIN)/python -m pytest $(TESTS) -q $(ARGS)
 
-lint: setup ## ruff, mypy --strict on core, generated docs up to date
+lint: setup ## ruff, mypy --strict on core, generated docs and registry.yaml up to date
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict core/coembed
 	@$(BIN)/python tools/docs.py --check
+	@$(BIN)/coembed registry --check
 
 docs: setup ## write the generated pages of docs/ anew
 	@$(BIN)/python tools/docs.py

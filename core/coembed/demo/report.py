@@ -18,7 +18,7 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ink: #2563eb; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
-td, th { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+td, th { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 .query { border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; margin: 1rem 0; }
 .asked { display: flex; gap: .8rem; align-items: center; font-weight: 600; }
@@ -125,7 +125,8 @@ def _curve(losses: Sequence[float], width: int = 640, height: int = 200) -> str:
 def _heat(scores: Tensor, pictures: list[Shown], texts: list[str]) -> str:
     """Scores as shades, rows are pictures, columns words; the diagonal belongs together."""
     low, high = float(scores.min()), float(scores.max())
-    head = "".join(f'<th title="{html.escape(t, quote=True)}">{html.escape(t.split(":")[0][:14])}</th>' for t in texts)
+    names = [(html.escape(t, quote=True), html.escape(t.rpartition(": ")[0][:14])) for t in texts]
+    head = "".join(f'<th title="{title}">{name}</th>' for title, name in names)
     lines = []
     for row, shown in zip(scores.tolist(), pictures, strict=True):
         shades = (int(100 * (value - low) / max(high - low, 1e-9)) for value in row)

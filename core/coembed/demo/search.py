@@ -56,6 +56,8 @@ def ask(space: Space, indexes: dict[str, Index], out: Path) -> list[tuple[str, S
         ("image", "text", Shown("image", heart, "a drawn heart")),
         ("image", "image", Shown("image", heart, "a drawn heart")),
     ]
+    calendar = out / "pictures" / "1f4c5.png"
+    asked += [("image", "code", Shown("image", _opened(calendar), "calendar"))]  # a pair of towers that never trained
     asked += [("code", "text", Shown("code", "def f(xs):\n    return sorted(xs)[len(xs) // 2]"))]
     found = []
     for source, target, query in asked:
@@ -66,11 +68,16 @@ def ask(space: Space, indexes: dict[str, Index], out: Path) -> list[tuple[str, S
 
 def _shown(tower: str, hit: Any, out: Path) -> Shown:
     if tower == "image":
-        from PIL import Image
-
-        with Image.open(out / "space" / hit.payload["path"]) as picture:
-            return Shown("image", picture.convert("RGB"), hit.payload["text"].split(":")[0], hit.score)
+        caption = hit.payload["text"].rpartition(": ")[0]
+        return Shown("image", _opened(out / "space" / hit.payload["path"]), caption, hit.score)
     return Shown(tower, hit.payload["text"], hit.id, hit.score)
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
 
 
 def drawing(path: Path) -> Any:
