@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     seeds = list(range(count))
     # That functions are cut is this demo's choice, said once at its start.
-    warnings.filterwarnings("ignore", "text/minilm: .* were cut", CoembedWarning)
+    warnings.filterwarnings("ignore", ".* were cut", CoembedWarning)
     done = run(out, seeds=seeds, quick=args.quick, from_scratch=args.from_scratch)
     store = FeatureStore()
     indexes = search.save(done.space, out, store)
