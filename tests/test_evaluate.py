@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import coembed
 from coembed import Embedding, Record, Records
-from coembed.evaluate import Retrieval, evaluate
+from coembed.evaluation import Retrieval, evaluate
 from coembed.plugins import PluginError
 
 
@@ -188,3 +189,8 @@ def test_items_are_told_apart_by_their_encoder():
     space = Towers({"image": axes("1", "2"), "text": axes("one", "two")})
     evaluate(space, Records.pairs(image=["1", "2"], text=["one", "ONE"]))
     assert ("text", ["one"]) in space.calls
+
+
+def test_no_public_name_is_also_a_module() -> None:
+    """Importing `coembed.x` sets that attribute to the module, and a function of the same name would be gone."""
+    assert [name for name in coembed.__all__ if importlib.util.find_spec(f"coembed.{name}")] == []

@@ -39,7 +39,7 @@ _EXPORTS = {
     "fit": "train",
     "Index": "index",
     "Hit": "index",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from coembed.embedding import Embedding as Embedding
     from coembed.embedding import similarity as similarity
     from coembed.encoder import Encoder as Encoder
-    from coembed.evaluate import evaluate as evaluate
+    from coembed.evaluation import evaluate as evaluate
     from coembed.hookspecs import hookimpl as hookimpl
     from coembed.index import Hit as Hit
     from coembed.index import Index as Index

@@ -73,4 +73,4 @@ def coembed_indexes() -> Iterable[Spec]:
 @hookimpl
 def coembed_evals() -> Iterable[Spec]:
     """The eval of the core."""
-    yield from _core("evaluate", {"retrieval": ("Retrieval", "Recall, MRR, nDCG and ranks of every tower pair.")})
+    yield from _core("evaluation", {"retrieval": ("Retrieval", "Recall, MRR, nDCG and ranks of every tower pair.")})

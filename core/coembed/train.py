@@ -226,7 +226,7 @@ def _seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
 
 
 def _evaluate(space: Space, held_out: Source, store: FeatureStore | None) -> Mapping[str, Any]:
-    from coembed.evaluate import evaluate
+    from coembed.evaluation import evaluate
 
     training = space.training
     try:

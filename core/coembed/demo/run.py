@@ -11,7 +11,7 @@ from typing import Any
 import coembed
 from coembed.demo import data, towers
 from coembed.demo.table import Row, rows_of
-from coembed.evaluate import evaluate
+from coembed.evaluation import evaluate
 from coembed.features import FeatureStore
 from coembed.history import History
 from coembed.plugins import load
