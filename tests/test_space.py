@@ -51,7 +51,7 @@ def test_towers_that_share_a_space_keep_it():
 def test_unknown_and_bad_tower_names():
     with pytest.raises(KeyError, match="no tower 'c'; its towers: a, b"):
         two().encode("c", TEXTS)
-    with pytest.raises(ValueError, match="tower name 'A.b'"):
+    with pytest.raises(ValueError, match=r"tower name 'A\.b'"):
         Space({"A.b": toy_encoder()})
 
 
@@ -80,7 +80,7 @@ def test_train_words():
     assert trainable(tower) == {"body.2.weight", "body.2.bias"}
     tower.set_train("all")
     assert trainable(tower) == {name for name, _ in tower.encoder.named_parameters()}
-    with pytest.raises(ValueError, match="last:4.*has 3 blocks"):
+    with pytest.raises(ValueError, match=r"last:4.*has 3 blocks"):
         tower.set_train("last:4")
     with pytest.raises(ValueError, match="use 'none', 'last:k', 'lora:r' or 'all'"):
         tower.set_train("some")

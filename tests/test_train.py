@@ -182,7 +182,10 @@ def test_records_may_lack_towers():
     before = state(three)
     history = fit(three, tasks=[task], steps=40, batch_size=24, lr=1e-2)
     assert history.losses[-1] < history.losses[0]
-    assert all(not same(state(three[n]), {k[len(f"towers.{n}.") :]: v for k, v in before.items() if f".{n}." in k}) for n in "abc")
+    assert all(
+        not same(state(three[n]), {k[len(f"towers.{n}.") :]: v for k, v in before.items() if f".{n}." in k})
+        for n in "abc"
+    )
     pairs = fit(three, Records(records), steps=2, batch_size=8)
     assert {row["task"] for row in pairs.rows} == {0, 1}, "b and c meet in no record: two tasks, not three"
 
@@ -203,7 +206,7 @@ def test_what_can_not_train_says_so():
     locked.lock("a", "b")
     with pytest.raises(ValueError, match="nothing trains"):
         fit(locked, PAIRS, steps=1)
-    with pytest.raises(ValueError, match="no record has items for two towers.*records have text"):
+    with pytest.raises(ValueError, match=r"no record has items for two towers.*records have text"):
         fit(space(), Records.pairs(text=WORDS), steps=1)
     with pytest.raises(ValueError, match="needs a source"):
         fit(space())

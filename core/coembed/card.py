@@ -53,6 +53,9 @@ def _figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     keys = [key for key in next(iter(figures.values())) if all(key in row for row in figures.values())]
     head = "| direction | " + " | ".join(keys) + " |\n|---|" + "---|" * len(keys) + "\n"
-    cell = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)  # noqa: E731
-    rows = [f"| {name} | " + " | ".join(cell(row[key]) for key in keys) + " |" for name, row in figures.items()]
+    rows = [f"| {name} | " + " | ".join(_cell(row[key]) for key in keys) + " |" for name, row in figures.items()]
     return "## Held-out figures\n\n" + head + "\n".join(rows) + "\n"
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

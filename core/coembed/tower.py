@@ -106,7 +106,7 @@ class Tower(nn.Module):
 
     def features(self, batch: Batch, layer: int | None = None) -> Embedding:
         """What goes into the aligner: token features, pooled as the aligner says; a frozen tower caches this."""
-        tokens = self.encoder(batch, layer)
+        tokens: Embedding = self.encoder(batch, layer)
         if self.aligner.pool == "native":
             return self.encoder.pooled(tokens)
         return tokens if self.aligner.pool == "none" else tokens.pool(self.aligner.pool)
