@@ -145,6 +145,44 @@ def test_resume_gives_the_bits_of_a_run_never_stopped(tmp_path, train):
     assert len(list((tmp_path / "checkpoints").glob("*.safetensors"))) <= 2
 
 
+def test_a_signal_ends_the_run_after_a_checkpoint(tmp_path):
+    import os
+    import signal
+
+    def make():
+        torch.manual_seed(0)
+        return space()
+
+    settings = {"steps": 9, "batch_size": 5, "lr": 1e-2}
+    whole, stopped = make(), make()
+    fit(whole, PAIRS, **settings)
+
+    class Signalled(Contrast):
+        count = 0
+
+        def loss(self, *args):
+            self.count += 1
+            if self.count == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(*args)
+
+        def describe(self):
+            return {**super().describe(), "task": "Contrast"}
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, tasks=[Signalled(PAIRS, ("a", "b"))], out=tmp_path, **settings)
+    assert signal.getsignal(signal.SIGINT) is before, "the handlers are put back"
+    resumed = make()
+    assert fit(resumed, PAIRS, out=tmp_path, **settings).resumed_at == 4
+    assert same(state(whole), state(resumed))
+
+
+def test_bf16_trains_too():
+    history = fit(space(), PAIRS, steps=30, batch_size=12, lr=1e-2, precision="bf16")
+    assert history.losses[-1] < history.losses[0] / 2
+
+
 def test_another_run_in_the_same_folder_is_refused_by_name(tmp_path):
     fit(space(), PAIRS, steps=2, batch_size=4, out=tmp_path)
     with pytest.raises(ResumeError, match="batch_size was 4, is 6"):

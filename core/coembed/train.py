@@ -24,6 +24,7 @@ from coembed.plugins import build
 from coembed.progress import bar
 from coembed.sampler import Schedule, counter
 from coembed.sources import Record, Source
+from coembed.stopping import between_steps
 from coembed.tasks import Contrast, Task
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def fit(
     after a linear warm-up over the share `warmup` of the steps and before a cosine to zero. `precision` is "fp32",
     "bf16" (autocast) or "auto" (bf16 on a GPU that has it). Features of frozen towers are computed once and cached.
     With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
-    checkpoint with the same bits as if it never had. `held_out` is evaluated every `eval_every` steps and at the end.
+    checkpoint with the same bits as if it never had; Ctrl-C ends after the step and its checkpoint. `held_out` is
+    evaluated every `eval_every` steps and at the end.
 
     Raises ValueError if nothing trains or no record is usable, ResumeError if `out` holds another run.
 
@@ -121,7 +123,7 @@ def fit(
 
     space.train()
     try:
-        with bar("train", total, progress, unit="steps") as advance:
+        with bar("train", total, progress, unit="steps") as advance, between_steps(folder is not None) as stopped:
             advance(start)
             for step in range(start, total):
                 began = time.perf_counter()
@@ -144,8 +146,10 @@ def fit(
                 history.log({**row, "seconds": round(time.perf_counter() - began, 4)})
                 advance(1, loss=f"{loss.item():.4f}", lr=f"{rate:.1e}")
                 done = step + 1
-                if folder is not None and done < total and done % checkpoint_every == 0:
+                if folder is not None and done < total and (done % checkpoint_every == 0 or stopped()):
                     checkpoint.save(folder / "checkpoints", done, modules, optimizer, run)
+                if stopped() and done < total:
+                    raise KeyboardInterrupt
                 if held_out is not None and (done == total or (eval_every and done % eval_every == 0)):
                     history.log({"step": done, "figures": _evaluate(space, held_out, store)})
         if folder is not None:
