@@ -7,6 +7,7 @@ from torch import Tensor
 
 from coembed.objectives.pairs import Directions, PairObjective, Pairs, check_directions
 from coembed.objectives.scale import Scale
+from coembed.objectives.tiled import log_sum_exp
 
 
 class InfoNCE(PairObjective):
@@ -48,8 +49,20 @@ class InfoNCE(PairObjective):
     def rows(self, pairs: Pairs) -> Tensor:
         """`[B]` losses, averaged over the directions."""
         scale = self.scale()
+        if pairs.large:
+            return self.large_rows(pairs, scale)
         losses = [self.row_losses(scale * scores, view) for view, scores in pairs.ways(self.directions)]
         return torch.stack(losses).mean(0)
+
+    def large_rows(self, pairs: Pairs, scale: Tensor) -> Tensor:
+        """The same losses of single vectors without the `[B, B + N]` matrix."""
+        rows, columns = log_sum_exp(pairs.a.vectors, pairs.columns().vectors, scale, pairs.keys, pairs.mask)
+        own = scale * (pairs.a.vectors * pairs.b.vectors).sum(1)
+        return self.directed(rows - own, columns - own)
+
+    def directed(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The losses of the directions that count."""
+        return {"both": (rows + columns) / 2, "a->b": rows, "b->a": columns}[self.directions]
 
     def row_losses(self, logits: Tensor, view: Pairs) -> Tensor:
         """One direction: logits `[B, B + N]` to `[B]`."""

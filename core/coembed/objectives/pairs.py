@@ -14,6 +14,7 @@ from coembed.embedding import Embedding, similarity
 from coembed.objectives.base import Objective
 
 Directions = Literal["both", "a->b", "b->a"]
+LARGE = 1 << 21  # scores beyond which a loss goes tile by tile: 8 MB, of which the naive form holds six
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,19 @@ class Pairs:
         mask = None if self.mask is None else self.mask[:, : len(self)].T
         return replace(self, a=self.b, b=self.a, mask=mask, negatives=None)
 
+    @property
+    def large(self) -> bool:
+        """Whether single vectors are so many that their scores should not be held at once."""
+        single = self.a.single and self.b.single and (self.negatives is None or self.negatives.single)
+        return single and len(self) * (len(self) + len(self.negatives or ())) > LARGE
+
+    def columns(self) -> Embedding:
+        """What a's rows meet: b's rows, then the extra negatives."""
+        return self.b if self.negatives is None else Embedding.cat([self.b, self.negatives])
+
     def scores(self) -> Tensor:
         """`[B, B + N]` similarities of a's rows to b's and to the extra negatives, float32 or better."""
-        columns = self.b if self.negatives is None else Embedding.cat([self.b, self.negatives])
-        scores = similarity(self.a, columns)
+        scores = similarity(self.a, self.columns())
         return scores.to(torch.promote_types(scores.dtype, torch.float32))  # half is too coarse for an exponential
 
     def ways(self, directions: Directions) -> Iterator[tuple[Pairs, Tensor]]:
