@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from coembed import Embedding
-from coembed.objectives import InfoNCE, MultiPositive, pairs, tiled
+from coembed.objectives import InfoNCE, MultiPositive, SigLIP, pairs, tiled
 
 
 def data(size=70, extra=0, dim=8, seed=0):
@@ -65,6 +65,20 @@ def test_tiles_equal_the_whole(kind, extra, masked, options, directions, small_t
     objective = kind(temperature=0.05, directions=directions).double()
     whole = loss_and_gradients(objective, a, b, more, False, monkeypatch, **given)
     tiles = loss_and_gradients(objective, a, b, more, True, monkeypatch, **given)
+    for one, other in zip(whole, tiles, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("extra", [0, 13])
+def test_sigmoid_tiles_equal_the_whole(extra, masked, options, small_tiles, monkeypatch):
+    a, b, more = data(extra=extra)
+    given = dict(OPTIONS[options])
+    if masked:
+        given["mask"] = torch.rand(70, 70 + extra, generator=torch.Generator().manual_seed(1)) < 0.4
+    whole = loss_and_gradients(SigLIP().double(), a, b, more, False, monkeypatch, **given)
+    tiles = loss_and_gradients(SigLIP().double(), a, b, more, True, monkeypatch, **given)
     for one, other in zip(whole, tiles, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 

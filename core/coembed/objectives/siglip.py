@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from coembed.objectives.pairs import PairObjective, Pairs
 from coembed.objectives.scale import Scale
+from coembed.objectives.tiled_sigmoid import negative_sums
 
 
 class SigLIP(PairObjective):
@@ -48,6 +49,10 @@ class SigLIP(PairObjective):
     def rows(self, pairs: Pairs) -> Tensor:
         """`[B]` losses: a row's partner and its share of the negatives."""
         scale = self.scale()
+        if pairs.large:
+            a, b = pairs.a.vectors, pairs.b.vectors
+            rows, columns = negative_sums(a, pairs.columns().vectors, scale, self.bias, pairs.keys, pairs.mask)
+            return (rows + columns) / 2 - F.logsigmoid(scale * (a * b).sum(1) + self.bias)
         losses = [self.row_losses(scale * scores + self.bias, view) for view, scores in pairs.ways("both")]
         return torch.stack(losses).mean(0)
 

@@ -40,7 +40,7 @@ class _LogSumExp(torch.autograd.Function):
         size = len(a)
         low = a.new_full((size,), -torch.inf)
         top, total = [low.clone(), low.clone()], [torch.zeros_like(low), torch.zeros_like(low)]
-        for i, j, scores in _tiles(a, b, scale, keys, mask):
+        for i, j, scores in tiles(a, b, scale, keys, mask):
             _gather(top[0], total[0], i, scores)
             if j.start < size:
                 _gather(top[1], total[1], slice(j.start, min(j.stop, size)), scores[:, : size - j.start].T)
@@ -55,7 +55,7 @@ class _LogSumExp(torch.autograd.Function):
         a, b, scale, keys, mask, rows, columns = ctx.saved_tensors
         size = len(a)
         a_grad, b_grad, scale_grad = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(scale)
-        for i, j, scores in _tiles(a, b, scale, keys, mask):
+        for i, j, scores in tiles(a, b, scale, keys, mask):
             shares = (scores - rows[i, None]).exp_().mul_(row_grad[i, None])
             if j.start < size:
                 inner = slice(j.start, min(j.stop, size))
@@ -68,10 +68,10 @@ class _LogSumExp(torch.autograd.Function):
         return a_grad, b_grad, scale_grad, None, None
 
 
-def _tiles(
-    a: Tensor, b: Tensor, scale: Tensor, keys: Tensor | None, mask: Tensor | None
+def tiles(
+    a: Tensor, b: Tensor, scale: Tensor, keys: Tensor | None, mask: Tensor | None, *, own: bool = True
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Every tile's rows, columns and scores, -inf where a pair is left out."""
+    """Every tile's rows, columns and scores, -inf where a pair is left out; a row's own pair stays if `own`."""
     size = len(a)
     for start in range(0, size, ROWS):
         i = slice(start, min(start + ROWS, size))
@@ -81,15 +81,23 @@ def _tiles(
             scores = scaled @ b[j].T
             if keys is not None or mask is not None:
                 scores.masked_fill_(_left_out(i, j, size, keys, mask, scores), -torch.inf)
+            if not own:
+                diagonal = _diagonal(i, j, scores)
+                scores[diagonal - i.start, diagonal - j.start] = -torch.inf
             yield i, j, scores
+
+
+def _diagonal(i: slice, j: slice, like: Tensor) -> Tensor:
+    """The rows of a tile that meet their own partner in it."""
+    first = max(i.start, j.start)
+    return torch.arange(first, max(first, min(i.stop, j.stop)), device=like.device)
 
 
 def _left_out(i: slice, j: slice, size: int, keys: Tensor | None, mask: Tensor | None, like: Tensor) -> Tensor:
     out = torch.zeros_like(like, dtype=torch.bool) if mask is None else mask[i, j].clone()
     if keys is not None and j.start < size:
         out[:, : size - j.start] |= keys[i, None] == keys[None, j.start : min(j.stop, size)]
-    first = max(i.start, j.start)
-    own = torch.arange(first, max(first, min(i.stop, j.stop)), device=like.device)  # empty off the diagonal
+    own = _diagonal(i, j, like)
     out[own - i.start, own - j.start] = False
     return out
 
