@@ -10,6 +10,7 @@ import torch
 import coembed
 from coembed import Contrast, Pretext, Record, Records, Space, fit
 from coembed.checkpoint import ResumeError
+from coembed.embedder import Embedder
 from coembed.features import FeatureStore
 from coembed.sampler import Schedule
 from coembed.tasks import _components
@@ -176,6 +177,55 @@ def test_a_signal_ends_the_run_after_a_checkpoint(tmp_path):
     resumed = make()
     assert fit(resumed, PAIRS, out=tmp_path, **settings).resumed_at == 4
     assert same(state(whole), state(resumed))
+
+
+def gradients(model, micro_batch, dropout_seed=0):
+    """One step of InfoNCE over all pairs, by hand: gradients of every parameter."""
+    records = list(PAIRS)
+    embed = Embedder(model, records, range(len(records)), {}, micro_batch=micro_batch, seed=dropout_seed)
+    model.train()
+    task = Contrast(PAIRS, ("a", "b")).double()
+    task.prepare(model)
+    task.loss(records, embed, model).backward()
+    embed.backward()
+    found = {name: p.grad.clone() for name, p in [*model.named_parameters(), *task.named_parameters()]}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("micro_batch", [1, 5, 11])
+def test_micro_batches_have_the_whole_batchs_gradient(micro_batch):
+    model = space().double()
+    whole, parts = gradients(model, None), gradients(model, micro_batch)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_the_second_pass_drops_what_the_first_dropped():
+    """With dropout on, against a graph held whole over the same chunks."""
+    model, records = space(dropout=0.3).double(), list(PAIRS)
+    cached = gradients(model, 5)
+    held = Embedder(model, records, range(len(records)), {}, micro_batch=5)
+    task = Contrast(PAIRS, ("a", "b")).double()
+    task.prepare(model)
+
+    def whole(name, rows, role):
+        return coembed.Embedding.cat([held._encode(model[name], name, chunk, role) for chunk in held._chunks(rows)])
+
+    model.train()
+    task.loss(records, whole, model).backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(cached[name], p.grad, rtol=1e-9, atol=1e-12, msg=name)
+    other = gradients(model.train(), 5, dropout_seed=1)
+    assert any(not torch.allclose(other[name], cached[name]) for name in other), "dropout must be on in this test"
+
+
+def test_micro_batches_train_as_the_whole():
+    runs = []
+    for micro_batch in (None, 4):
+        torch.manual_seed(0)
+        runs.append(fit(space(), PAIRS, steps=6, batch_size=12, lr=1e-2, micro_batch=micro_batch).losses)
+    assert runs[0] == pytest.approx(runs[1], abs=1e-5)
 
 
 def test_bf16_trains_too():

@@ -30,6 +30,7 @@ FIT: dict[str, tuple[type, ...]] = {
     "epochs": (float,),
     "steps": (int,),
     "batch_size": (int,),
+    "micro_batch": (int,),
     "lr": (float, dict),
     "weight_decay": (float,),
     "warmup": (float,),

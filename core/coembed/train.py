@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from coembed import checkpoint
+from coembed.embedder import Embedder, seeded
 from coembed.embedding import Embedding
 from coembed.features import FeatureStore
 from coembed.history import History
-from coembed.items import BadItem, content_key
+from coembed.items import content_key
 from coembed.objectives import Objective
 from coembed.optim import parameter_groups, rate_factor
 from coembed.plugins import build
@@ -40,6 +41,7 @@ def fit(
     epochs: float = 10,
     steps: int | None = None,
     batch_size: int = 256,
+    micro_batch: int | None = None,
     lr: float | Mapping[str, float] = 1e-3,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
@@ -57,7 +59,8 @@ def fit(
     """Train a space on pairs: the aligners of unlocked towers, and of their encoders what the train words say.
 
     Give `source` and `objective` (every pair of the space's towers that records share becomes a task) or `tasks`.
-    `batch_size` is the batch that the loss sees. `lr` is the peak rate, for all or by tower name ("*": the others),
+    `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
+    the same gradient and less memory. `lr` is the peak rate, for all or by tower name ("*": the others),
     after a linear warm-up over the share `warmup` of the steps and before a cosine to zero. `precision` is "fp32",
     "bf16" (autocast) or "auto" (bf16 on a GPU that has it). Features of frozen towers are computed once and cached.
     With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
@@ -91,6 +94,8 @@ def fit(
     towers = sorted({tower for task in tasks for tower in task.towers})
     modules |= {f"tower-{name}": space[name] for name in towers if space[name].trainable()}
     optimizer = torch.optim.AdamW(parameter_groups(space, tasks, towers, lr, weight_decay))
+    if micro_batch is not None and micro_batch < 1:
+        raise ValueError(f"micro_batch {micro_batch} must be at least 1, or None for the whole batch")
     if precision not in ("fp32", "bf16", "auto"):
         raise ValueError(f"precision {precision!r}: use 'fp32', 'bf16' or 'auto'")
     if precision == "auto":
@@ -132,12 +137,16 @@ def fit(
                 factor = rate_factor(step, total, warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * factor
-                with _seeded(seed, step, device), autocast:
-                    loss = task.loss(batch, _embedder(space, batch, at, features.get(index, {})), space)
+                own = counter(seed, "step", step)  # all randomness of a step, so that it can happen again
+                embed = Embedder(space, batch, at, features.get(index, {}), micro_batch=micro_batch, seed=own)
+                with seeded(own, device), autocast:
+                    loss = task.loss(batch, embed, space)
                 if not loss.isfinite():
                     raise ValueError(f"step {step}: the loss is {loss.item()}; lower lr ({lr}) or check the data")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                with autocast:
+                    embed.backward()
                 if clip:
                     nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
                 optimizer.step()
@@ -195,38 +204,6 @@ def _frozen_features(
             features = store.features(tower, items, prompt=prompt, progress=progress)
             found.setdefault(index, {})[name] = ({i: row for row, i in enumerate(at)}, features)
     return found
-
-
-def _embedder(
-    space: Space, batch: Sequence[Record], at: Sequence[int], features: Mapping[str, tuple[dict[int, int], Embedding]]
-) -> Any:
-    """embed(tower, rows, role): rows of the batch through a tower, from cached features where it is frozen."""
-
-    def embed(name: str, rows: Sequence[int], role: str | None) -> Embedding:
-        tower = space[name]
-        device = next(space.parameters()).device
-        if name in features:
-            places, cached = features[name]
-            aligned: Embedding = tower.aligner(cached[torch.tensor([places[at[i]] for i in rows])].to(device))
-            return aligned
-        encoder = tower.encoder
-        try:
-            inputs = encoder.collate([batch[i][name] for i in rows], encoder.prompt_for(role))
-        except BadItem as error:
-            row = rows[error.position]
-            raise BadItem(at[row], f"{error.got} in record {batch[row].id!r}", error.expected) from error
-        embedded: Embedding = tower({key: tensor.to(device) for key, tensor in inputs.items()})
-        return embedded
-
-    return embed
-
-
-@contextmanager
-def _seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Randomness (dropout, masks) as a function of the step, and the caller's generators left as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(counter(seed, "step", step))
-        yield
 
 
 def _evaluate(space: Space, held_out: Source, store: FeatureStore | None) -> Mapping[str, Any]:
