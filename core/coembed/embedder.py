@@ -36,8 +36,8 @@ class Embedder:
     A frozen tower's rows come from `features`. Others are encoded `micro_batch` rows at a time (None: all at once):
     first without a graph, and once the loss has its gradient for the vectors, again with one, chunk by chunk. The
     gradient is that of the whole batch; memory is that of one chunk. Randomness is a function of (seed, tower, chunk),
-    so the second pass drops what the first dropped. Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size
-    under Memory Limited Setup, section 3.2.
+    so the second pass drops what the first dropped.
+    Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, section 3.2.
     """
 
     def __init__(
