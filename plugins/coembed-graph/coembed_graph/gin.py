@@ -37,8 +37,8 @@ class GinBlock(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor, kinds: Tensor, mask: Tensor) -> Tensor:
         """`x` [B, T, D], `edges` [2, E] counted in B * T, `kinds` [E, D]; returns [B, T, D]."""
-        update: Tensor = self.messages(self.norm(x).flatten(0, 1), edges, kinds)
-        return x + self.dropout(update.view_as(x))
+        update: Tensor = self.dropout(self.messages(self.norm(x).flatten(0, 1), edges, kinds))
+        return x + update.view_as(x)
 
 
 class Gin(GraphEncoder):

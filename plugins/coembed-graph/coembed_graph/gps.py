@@ -35,7 +35,8 @@ class GpsBlock(nn.Module):
         near = self.messages(normed.flatten(0, 1), edges, kinds).view_as(x)
         far = self.attention(normed, visible=mask[:, None, None, :])
         x = x + self.dropout(near) + self.dropout(far)
-        return x + self.dropout(self.ff(self.ff_norm(x)))
+        update: Tensor = self.dropout(self.ff(self.ff_norm(x)))
+        return x + update
 
 
 class Gps(GraphEncoder):

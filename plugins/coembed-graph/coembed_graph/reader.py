@@ -78,7 +78,7 @@ class Reader:
     def size(self, item: Any) -> int:
         """The number of nodes of an item."""
         if isinstance(item, nx.Graph):
-            return item.number_of_nodes()
+            return int(item.number_of_nodes())
         if isinstance(item, Mapping):
             return len(item["nodes"])
         return count_nodes(item) if is_data(item) else len(self(item))
