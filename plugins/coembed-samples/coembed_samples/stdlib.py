@@ -6,18 +6,20 @@ import re
 import sys
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from coembed.sources import Record, Source
 from coembed_samples.functions import Function, functions
+from coembed_samples.trees import syntax_graph
 
 Name = Literal["kept", "hidden"]
 
 # Tests, and what a distribution or a user puts beside the library.
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+TOWERS = ("text", "code", "graph")
 MIN_WORDS = 3
 MIN_LINES = 3
 
@@ -43,26 +45,33 @@ class Stdlib(Source):
     as a whole word: in its `def`, in recursive calls, in comments and messages. The text stays as it is, for the name
     in it no longer gives the answer away. Names that merely contain it (`_name`) stay too.
 
-    Raises ValueError for another `name`, and FileNotFoundError where Python runs without its library's source.
+    `towers` says what records hold: "text" and "code" unless told otherwise, and "graph", the syntax tree of that code
+    (of the hidden one, if the name is hidden) as node-link JSON, see `coembed_samples.trees`.
+
+    Raises ValueError for another `name` or unknown `towers`, and FileNotFoundError where Python runs without its
+    library's source.
 
     >>> source = Stdlib(name="hidden")
     >>> source.towers
     ('text', 'code')
     """
 
-    def __init__(self, name: Name = "kept") -> None:
+    def __init__(self, name: Name = "kept", towers: Sequence[str] = ("text", "code")) -> None:
         if name not in get_args(Name):
             raise ValueError(f"name {name!r} is neither 'kept' nor 'hidden'")
+        if isinstance(towers, str) or not towers or not set(towers) <= set(TOWERS) or len(set(towers)) < len(towers):
+            raise ValueError(f"towers {towers!r}: give one or more of {', '.join(TOWERS)}, each once, as a list")
         self.name = name
+        self._towers = tuple(towers)
 
     @property
     def towers(self) -> tuple[str, ...]:
-        """The two towers of every record.
+        """The towers of every record.
 
         >>> Stdlib().towers
         ('text', 'code')
         """
-        return ("text", "code")
+        return self._towers
 
     def __len__(self) -> int:
         return len(_pairs())
@@ -73,11 +82,18 @@ class Stdlib(Source):
             key = f"{module}:{function.qualname}"
             # A name may be defined twice, as by a property's getter and setter.
             ids[key] = ids.get(key, 0) + 1
+            code = function.code if self.name == "kept" else hide(function.name, function.code)
             yield Record(
-                {"text": summary, "code": function.code if self.name == "kept" else hide(function.name, function.code)},
+                {tower: _item(tower, summary, code) for tower in self._towers},
                 id=key if ids[key] == 1 else f"{key}#{ids[key]}",
                 group=module.partition(".")[0],
             )
+
+
+def _item(tower: str, summary: str, code: str) -> Any:
+    if tower == "graph":
+        return syntax_graph(code)
+    return summary if tower == "text" else code
 
 
 def hide(name: str, code: str) -> str:
