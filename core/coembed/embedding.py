@@ -165,6 +165,26 @@ class Embedding:
         return replace(self, values=self.values.to(target), mask=mask)
 
 
+def assemble(
+    parts: list[tuple[list[int], Embedding]],
+    count: int,
+    width: int,
+    sizes: tuple[int, ...] = (),
+    dim: int | None = None,
+) -> Embedding:
+    """Rows of sorted batches back into the order of the items; positions in no batch are absent."""
+    longest = max((rows.values.shape[1] for _, rows in parts), default=1)
+    like = parts[0][1].values if parts else torch.zeros(0)
+    values = like.new_zeros(count, longest, like.shape[-1] if parts else width)
+    mask = torch.zeros(count, longest, dtype=torch.bool)
+    for positions, rows in parts:
+        at = torch.tensor(positions)
+        values[at, : rows.values.shape[1]] = rows.values.masked_fill(~rows.mask.unsqueeze(-1), 0)
+        mask[at, : rows.values.shape[1]] = rows.mask
+    whole = Embedding(values, mask, sizes)
+    return whole if dim is None else whole.truncate(dim)
+
+
 def similarity(queries: Embedding, documents: Embedding) -> Tensor:
     """Late interaction (MaxSim): for every query vector its best document vector, summed: `[Bq, Bd]`.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from coembed.embedding import Embedding
+from coembed.embedding import Embedding, assemble
 from coembed.items import BadItem, content_key, describe
 from coembed.nn.pooling import Mean
 from coembed.progress import bar
@@ -284,23 +284,3 @@ class Encoder(nn.Module, ABC):
             on_error(bad)
             mask[row] = False
         return Embedding(rows.values.masked_fill(~mask.unsqueeze(-1), 0), mask, rows.sizes)
-
-
-def assemble(
-    parts: list[tuple[list[int], Embedding]],
-    count: int,
-    width: int,
-    sizes: tuple[int, ...] = (),
-    dim: int | None = None,
-) -> Embedding:
-    """Rows of sorted batches back into the order of the items; positions in no batch are absent."""
-    longest = max((rows.values.shape[1] for _, rows in parts), default=1)
-    like = parts[0][1].values if parts else torch.zeros(0)
-    values = like.new_zeros(count, longest, like.shape[-1] if parts else width)
-    mask = torch.zeros(count, longest, dtype=torch.bool)
-    for positions, rows in parts:
-        at = torch.tensor(positions)
-        values[at, : rows.values.shape[1]] = rows.values.masked_fill(~rows.mask.unsqueeze(-1), 0)
-        mask[at, : rows.values.shape[1]] = rows.mask
-    whole = Embedding(values, mask, sizes)
-    return whole if dim is None else whole.truncate(dim)

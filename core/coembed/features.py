@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from coembed import weights
-from coembed.embedding import Embedding
-from coembed.encoder import assemble
+from coembed.embedding import Embedding, assemble
 from coembed.plugins import CoembedWarning
 from coembed.tower import Tower
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from coembed.aligner import Aligner, Identity, aligner_for
-from coembed.embedding import Embedding
-from coembed.encoder import Batch, Encoder, OnError, assemble
+from coembed.embedding import Embedding, assemble
+from coembed.encoder import Batch, Encoder, OnError
 from coembed.plugins import build
 
 TRAIN = re.compile(r"none|all|last:([1-9]\d*)|lora:([1-9]\d*)")
