@@ -22,3 +22,10 @@ def coembed_sources() -> Iterator[Spec]:
         summary="Docstrings and functions of the running Python's standard library, 3,400 to 4,000 pairs.",
         license="PSF-2.0",
     )
+    yield Spec(
+        name="samples/sounds",
+        target="coembed_samples.sounds:Sounds",
+        summary="130 short sounds (16 kHz, a second at most) with their names, in 12 families.",
+        license="CC0-1.0",
+        extra="sounds",
+    )
