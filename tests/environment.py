@@ -24,6 +24,7 @@ class Environment:
     def __init__(self, folder: Path, *, ours: bool) -> None:
         venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
         self.folder, self.bin = folder, folder / "bin"
+        self.variables: dict[str, str] = {}  # more of what commands see
         self.python = self.bin / "python"
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         self.site = folder / "lib" / version / "site-packages"
@@ -45,12 +46,12 @@ class Environment:
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "COEMBED_CACHE": str(self.folder / "cache"),
             "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",  # both streams in the order of a terminal
             "PIP_NO_INDEX": "1",
             "PIP_NO_BUILD_ISOLATION": "0",  # sic: to pip this says "no isolation", so that hatchling is found here
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
-        if links is not None:
-            env["PIP_FIND_LINKS"] = str(links)
+        env |= self.variables | ({"PIP_FIND_LINKS": str(links)} if links is not None else {})
         words = [str(word) for word in command]
         done = subprocess.run(words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 0, f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import doctest
 import importlib.util
 import inspect
 import io
@@ -18,6 +19,7 @@ import pytest
 from coembed import hookspecs, testing
 from coembed.spec import KINDS
 
+from .environment import Environment
 from .pages import blocks, play
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +202,31 @@ def test_the_reference_of_hooks_has_the_signatures_of_the_code():
         assert f"## `{name}`" in text
 
 
+def test_the_examples_of_the_hooks_run():
+    result = doctest.testmod(hookspecs)
+    assert (result.failed, result.attempted) == (0, len(KINDS))
+
+
 def test_links_between_the_pages_lead_somewhere():
     for page in DOCS.glob("*.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.slow
+def test_the_tutorial_and_publishing_run(tmp_path):
+    """In an environment of their own, one after the other in one folder: publishing goes on from the tutorial."""
+    env = Environment(tmp_path / "env", ours=True)
+    env.variables["COEMBED_PLUGINS"] = "palette,text"  # a reader has no others, and loading each takes seconds
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    (desk / "registry.yaml").write_text("# Who owns what.\napi: 1\nplugins: {}\n")  # what a checkout would have, empty
+
+    def shell(command):
+        return env.run("bash", "-c", command, cwd=desk)
+
+    def python(text):
+        return env.run("python", "-c", text, cwd=desk)
+
+    for page in ("tutorial.md", "publishing.md"):
+        play(DOCS / page, desk, shell, python)
