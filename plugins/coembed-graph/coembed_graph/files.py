@@ -55,8 +55,8 @@ def from_node_link(data: Any) -> Any:
     key = "edges" if isinstance(data, Mapping) and "edges" in data else "links"
     try:
         nodes, edges = data["nodes"], data.get(key, [])
-        ids = [_hashable(node["id"]) for node in nodes]
-        ends = [(_hashable(edge["source"]), _hashable(edge["target"])) for edge in edges]
+        ids = [identifier(node["id"]) for node in nodes]
+        ends = [(identifier(edge["source"]), identifier(edge["target"])) for edge in edges]
         known = set(ids)
     except (KeyError, TypeError, AttributeError) as error:
         wanted = 'node-link JSON: {"nodes": [{"id": …}], "edges": [{"source": …, "target": …}]}'
@@ -73,6 +73,10 @@ def from_node_link(data: Any) -> Any:
         raise GraphError(f"node-link JSON as networkx writes it ({type(error).__name__}: {error})") from error
 
 
-def _hashable(identifier: Any) -> Any:
-    """Tuples come as lists from JSON."""
-    return tuple(_hashable(part) for part in identifier) if isinstance(identifier, list) else identifier
+def identifier(value: Any) -> Any:
+    """A node's identifier: tuples come as lists from JSON.
+
+    >>> identifier([1, ["a"]])
+    (1, ('a',))
+    """
+    return tuple(identifier(part) for part in value) if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,7 +12,7 @@ import networkx as nx
 
 from coembed.items import BadItem, content_key, describe
 from coembed_graph.data import count_nodes, from_data, is_data
-from coembed_graph.files import from_node_link, one_graph
+from coembed_graph.files import from_node_link, identifier, one_graph
 from coembed_graph.graphs import Graph, GraphError
 from coembed_graph.smiles import molecule
 
@@ -102,8 +102,8 @@ class Reader:
         numbers = None
         if self.numbers:
             numbers = tuple(self._row(node, attributes) for node, attributes in graph.nodes(data=True))
-        root = graph.graph.get("root")
-        if root is not None and root not in place:
+        root = identifier(graph.graph.get("root"))
+        if root is not None and (not isinstance(root, Hashable) or root not in place):
             raise GraphError(f"a root among the nodes: {root!r} is none of them")
         at = None if root is None else place[root]
         return Graph(tuple(texts), tuple(edges), graph.is_directed(), numbers, at)

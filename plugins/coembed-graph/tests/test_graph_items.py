@@ -39,6 +39,13 @@ def test_node_link_json_is_the_graph(gin: Any, kind: type, key: str, tmp_path: P
     assert len({gin.key(item) for item in (graph, data, path)}) == 1
 
 
+def test_identifiers_that_are_tuples_survive_json() -> None:
+    grid = nx.grid_2d_graph(2, 2)
+    grid.graph["root"] = (1, 1)
+    assert Reader()(json.loads(json.dumps(nx.node_link_data(grid)))) == Reader()(grid)
+    assert Reader()(grid).root == 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pyg_data_is_the_graph(gin: Any, kind: type, labelled: Make) -> None:
     graph = labelled(1, kind)
@@ -121,6 +128,7 @@ def test_keys_follow_content(gin: Any) -> None:
         ({"nodes": [{"id": {}}]}, "node-link JSON"),
         ({"nodes": 3}, "node-link JSON"),
         ({"nodes": [{"id": 1}], "graph": {"root": 2}}, "2 is none of them"),
+        ({"nodes": [{"id": 1}], "graph": {"root": {}}}, "is none of them"),
         ({"nodes": [{"id": 1, "text": ["a"]}]}, "a string or a number as 'text' of node 1, not list"),
         ({"nodes": [{"id": 1, "text": "\ud800"}]}, "lone surrogate"),
         (nx.Graph([(0, 1, {"type": {}})]), "as 'type' of edge 0-1, not dict"),
