@@ -50,9 +50,12 @@ def read_config(folder: Path, kind: Any) -> Any:
 def read_extractor(folder: Path, kind: Any) -> Any:
     """The feature extractor of a folder as `kind`; raises CheckpointError if its file is missing or broken."""
     path = folder / "preprocessor_config.json"
+    whole = folder / "processor_config.json"  # what a processor's save_pretrained writes in its place
     try:
+        if whole.is_file() and not path.is_file():
+            return kind.from_dict(json.loads(whole.read_text("utf-8"))["feature_extractor"])
         return kind.from_dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} does not describe a {kind.__name__}: {error}") from error
 
 

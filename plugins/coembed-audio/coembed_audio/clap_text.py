@@ -22,6 +22,7 @@ from coembed_audio import checkpoint
 from coembed_audio.locate import CheckpointError, locate
 
 _SETTINGS = "clap_text.json"
+_ENDLESS = 1 << 24  # transformers writes 1e30 where no length is named
 
 
 class ProjectedText(nn.Module):
@@ -53,17 +54,14 @@ class ClapText(Encoder):
     model: Any
 
     def __init__(self, spec: EncoderSpec, *, model: str | None = None, revision: str | None = None) -> None:
-        from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
+        from transformers import ClapConfig, ClapTextModelWithProjection
 
         super().__init__(spec)
         folder, source = locate(spec.name, model, revision, spec.weights)
         config = checkpoint.read_config(folder, ClapConfig)
-        if not (folder / "tokenizer.json").is_file():
-            raise CheckpointError(f"{folder} has no tokenizer.json: the texts of this checkpoint can't be read")
-        with checkpoint.quiet():
-            wrapper = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer, length = _read_tokenizer(folder)
         self._settle(checkpoint.load(folder, ClapTextModelWithProjection, config.text_config), config)
-        self._use(Tokenizer.from_str(wrapper.backend_tokenizer.to_str()), int(min(wrapper.model_max_length, 1 << 24)))
+        self._use(tokenizer, length)
         self.source = source
         if spec.dim is not None and self.dim != spec.dim:
             raise CheckpointError(f"{spec.name}: the spec says dim {spec.dim}, but {source} gives {self.dim}")
@@ -177,3 +175,15 @@ class ClapText(Encoder):
         from coembed_audio.tiny import clap, from_tiny
 
         return from_tiny(cls, spec, clap)
+
+
+def _read_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
+    """The tokeniser of a folder and the most tokens that it names; raises CheckpointError."""
+    path, facts = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no tokenizer.json: the texts of this checkpoint can't be read")
+    try:
+        named = json.loads(facts.read_text("utf-8")).get("model_max_length") if facts.is_file() else None
+        return Tokenizer.from_file(str(path)), int(min(named or _ENDLESS, _ENDLESS))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise CheckpointError(f"{path} or {facts.name} can't be read: {error}") from error

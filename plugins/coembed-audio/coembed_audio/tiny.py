@@ -87,7 +87,7 @@ def clap(folder: Path, *, fused: bool = False) -> None:
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "enable_fusion": fused,
-        "fusion_type": "channel_map" if fused else None,
+        "fusion_type": "aff_2d" if fused else None,
     }
     text = {
         "vocab_size": 261,

@@ -104,16 +104,16 @@ class Wav2Vec2Audio(CheckpointAudio):
 
     def _convolved(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Features `[N, T, C]` of windows `[N, S]` before the transformer; padding reaches no real frame."""
+        features: Tensor
         if self.model.config.feat_extract_norm != "group":
-            out: Tensor = self.model.feature_extractor(values).transpose(1, 2)
-            return out
-        frames = self._frames(lengths)
-        out = values.new_zeros(len(values), int(frames.max()), self.model.config.conv_dim[-1])
-        for length in lengths.unique().tolist():
-            rows = lengths == length
-            features = self.model.feature_extractor(values[rows, :length]).transpose(1, 2)
-            out[rows, : features.shape[1]] = features
-        return out
+            features = self.model.feature_extractor(values).transpose(1, 2)
+            return features
+        alike = [lengths == length for length in lengths.unique().tolist()]
+        parts = [self.model.feature_extractor(values[rows, : int(lengths[rows][0])]).transpose(1, 2) for rows in alike]
+        features = parts[-1].new_zeros(len(values), *parts[-1].shape[1:])  # the last one is the longest
+        for rows, part in zip(alike, parts, strict=True):
+            features[rows, : part.shape[1]] = part
+        return features
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """Windows to tokens [B, T, hidden]; `layer=k` runs layers 1..k only."""
