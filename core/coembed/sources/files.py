@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from coembed.items import describe
 from coembed.sources.base import Source
@@ -17,6 +17,7 @@ from coembed.sources.columns import OnError, SourceError, Towers
 from coembed.sources.folder import Folder
 from coembed.sources.parquet import Parquet
 from coembed.sources.table import Row, Table
+from coembed.sources.tiny import ROWS
 
 
 class Jsonl(Table):
@@ -32,6 +33,13 @@ class Jsonl(Table):
     >>> record["text"], record["image"].name, record.id
     ('a cat', 'cat.png', '1')
     """
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """A file of eight pairs in four groups."""
+        path = folder / "pairs.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+        return cls(path)
 
     def _rows(self) -> Iterator[Row]:
         with _open(self.path) as lines:
@@ -71,6 +79,16 @@ class Csv(Table):
         if len(delimiter) != 1:
             raise ValueError(f"delimiter {delimiter!r} must be one character, like ',' or a tab")
         self.delimiter = delimiter
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """A file of eight pairs in four groups."""
+        path = folder / "pairs.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ROWS[0])
+            writer.writeheader()
+            writer.writerows(ROWS)
+        return cls(path)
 
     def _header(self) -> Sequence[str]:
         with _open(self.path) as lines:

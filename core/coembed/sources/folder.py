@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from coembed.sources.base import Record, Source
 from coembed.sources.columns import SourceError
+from coembed.sources.tiny import ROWS
 
 
 class Folder(Source):
@@ -55,6 +57,16 @@ class Folder(Source):
                     raise ValueError(f"{self.path}: suffix {suffix!r} is given to two towers, {other!r} and {tower!r}")
         self._group, self._label = group, label
         self._text = tuple(suffix.lower() for suffix in text)
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """Texts and code of eight animals, in four folders."""
+        for row in ROWS:
+            place = folder / "pairs" / row["group"]
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{row['id']}.txt").write_text(row["text"], encoding="utf-8")
+            (place / f"{row['id']}.py").write_text(row["code"], encoding="utf-8")
+        return cls(folder / "pairs", {"text": ".txt", "code": ".py"}, group="folder")
 
     @property
     def towers(self) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from coembed.items import describe
 from coembed.sources.base import Record, Source
 from coembed.sources.columns import Columns, SourceError, Towers
+from coembed.sources.tiny import ROWS
 
 
 class HfDataset(Source):
@@ -49,6 +51,13 @@ class HfDataset(Source):
         self._names = {
             name: feature for name, feature in dataset.features.items() if isinstance(feature, datasets.ClassLabel)
         }
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """Eight pairs in four groups, in memory."""
+        import datasets
+
+        return cls(datasets.Dataset.from_list(ROWS))
 
     @property
     def towers(self) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from coembed.sources.columns import SourceError
 from coembed.sources.table import Row, Table
+from coembed.sources.tiny import ROWS
 
 
 class Parquet(Table):
@@ -23,6 +24,15 @@ class Parquet(Table):
     >>> [record.items for record in Parquet(path)]
     [{'text': 'a cat'}, {}]
     """
+
+    @classmethod
+    def tiny(cls, folder: Path) -> Self:
+        """A file of eight pairs in four groups."""
+        import pyarrow.parquet
+
+        path = folder / "pairs.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+        return cls(path)
 
     def _files(self) -> list[Path]:
         found = sorted(self.path.rglob("*.parquet")) if self.path.is_dir() else [self.path]

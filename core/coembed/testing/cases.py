@@ -1,67 +1,23 @@
-"""What the conformance kit is made of: checks by kind of component, and the cases that they give on a plugin."""
+"""The cases that the checks give on a plugin, run one by one."""
 
 from __future__ import annotations
 
 import inspect
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from coembed.plugins import CORE, Plugin, diagnose, plugins
-from coembed.spec import Spec, resolve
+from coembed.plugins import diagnose, plugins
+from coembed.testing import settings
 from coembed.testing.guard import offline
-
-Check = Callable[["Subject"], None]
-
-CHECKS: dict[str, list[Check]] = {}
-
-
-class Inapplicable(Exception):
-    """The component does not claim what this check is about; counted as holding, shown as '-'."""
-
-
-def check(*kinds: str) -> Callable[[Check], Check]:
-    """Register a check for kinds of components ("plugin" for the package itself); its docstring is what it asks."""
-
-    def register(function: Check) -> Check:
-        for kind in kinds:
-            CHECKS.setdefault(kind, []).append(function)
-        return function
-
-    return register
-
-
-@dataclass
-class Subject:
-    """What a check looks at: a plugin, or one component of it."""
-
-    plugin: Plugin
-    kind: str
-    spec: Spec | None
-    folder: Path
-
-    @property
-    def target(self) -> Any:
-        """The component's class."""
-        assert self.spec is not None
-        return resolve(self.spec.target)
-
-    def tiny(self) -> Any:
-        """A fresh small instance: what the class's `tiny` builds."""
-        if self.kind == "encoder":
-            return self.target.tiny(self.spec).eval()
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
-        component = self.target.tiny(folder)
-        component.spec = self.spec
-        return component
+from coembed.testing.subject import CHECKS, Broken, Check, Inapplicable, Subject, Unavailable
 
 
 @dataclass(frozen=True)
 class Case:
-    """One check on one component."""
+    """One check on one component; of a check on the whole plugin, `component` is the plugin's name."""
 
     plugin: str
     kind: str
@@ -73,60 +29,73 @@ class Case:
         """The case's name in test ids and tables."""
         return f"{self.component}-{self.check}"
 
+    @property
+    def asks(self) -> str:
+        """What the check asks, in a sentence."""
+        return (inspect.getdoc(self._function()) or "").split("\n\n")[0].replace("\n", " ")
+
     def run(self) -> None:
-        """Run it with the network blocked; raises AssertionError, or what the component raises, if it does not hold."""
-        plugin = _loaded(self.plugin)
-        function = next(f for f in CHECKS[self.kind] if f.__name__ == self.check)
+        """Run it without a network; process-wide settings are put back.
+
+        Raises Broken, or whatever the component raises, if it does not hold; Inapplicable if it is not claimed.
+        """
+        plugin = plugins().plugin(self.plugin)
         found = plugin.find(self.component) if self.kind != "plugin" else None
-        with tempfile.TemporaryDirectory() as folder, offline():
-            function(Subject(plugin, self.kind, found[1] if found else None, Path(folder)))
+        spec = found[1] if found else None
+        with tempfile.TemporaryDirectory() as folder, offline(), settings.preserved():
+            try:
+                self._function()(Subject(plugin, self.kind, spec, Path(folder)))
+            except ImportError as error:
+                if spec is None or not spec.extra:
+                    raise
+                fix = f"pip install '{plugin.package}[{spec.extra}]'"
+                raise Unavailable(f"not checked: {self.component} needs {fix} ({error})") from error
+
+    def _function(self) -> Check:
+        return next(function for function in checks(self.kind) if function.__name__ == self.check)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A case's outcome: `status` is "ok", "failed" or "-" (not claimed)."""
+    """A case's outcome: `status` is "ok", "failed" or "-" (not claimed, or not to be had here)."""
 
     case: Case
     status: str
     seconds: float
-    message: str = ""
+    reason: str = ""
 
 
-def _loaded(name: str) -> Plugin:
-    plugin = plugins().plugin(name)
-    if plugin.error is not None:
-        raise AssertionError(f"plugin {name} does not load: {diagnose(plugin.error)}") from plugin.error
-    return plugin
+def checks(kind: str) -> list[Check]:
+    """The checks on a kind of component, in their order."""
+    from coembed.testing import checks as kit
+
+    assert kit  # importing it registers them
+    return CHECKS.get(kind, [])
 
 
 def cases(name: str) -> Iterator[Case]:
-    """Every check on a plugin and on each of its components; a plugin that does not load has its own checks only."""
-    from coembed.testing import checks
+    """Every check on a plugin and on each of its components; of one that does not load, those on the plugin alone.
 
-    assert checks  # importing it registers the checks
+    Raises PluginError if no plugin of that name is installed.
+
+    >>> next(cases("core")).id
+    'core-loads'
+    """
     plugin = plugins().plugin(name)
-    for function in CHECKS["plugin"]:
-        if name != CORE:
-            yield Case(name, "plugin", name, function.__name__)
-    for kind, spec in plugin:
-        for function in CHECKS.get(kind, []):
-            yield Case(name, kind, spec.name, function.__name__)
+    subjects = [("plugin", name), *((kind, spec.name) for kind, spec in plugin)]
+    for kind, component in subjects:
+        for function in checks(kind):
+            yield Case(name, kind, component, function.__name__)
 
 
 def run(case: Case) -> Result:
-    """A case's outcome, with the reason in one line if it does not hold."""
+    """A case's outcome; the reason is one line."""
     began = time.perf_counter()
+    status, reason = "ok", ""
     try:
         case.run()
-    except Inapplicable as reason:
-        return Result(case, "-", time.perf_counter() - began, str(reason))
-    except (Exception, SystemExit) as error:
-        text = str(error) if isinstance(error, AssertionError) and str(error) else diagnose(error)
-        return Result(case, "failed", time.perf_counter() - began, " ".join(text.split())[:400])
-    return Result(case, "ok", time.perf_counter() - began)
-
-
-def asked(kind: str, name: str) -> str:
-    """What a check asks, in a sentence."""
-    function = next(f for f in CHECKS[kind] if f.__name__ == name)
-    return (inspect.getdoc(function) or "").split("\n")[0]
+    except Inapplicable as error:
+        status, reason = "-", str(error)
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises is a result
+        status, reason = "failed", str(error) if isinstance(error, Broken) else diagnose(error)
+    return Result(case, status, time.perf_counter() - began, " ".join(reason.split())[:600])

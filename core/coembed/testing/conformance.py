@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from coembed.testing.cases import CHECKS, Case, Inapplicable, cases
+from coembed.testing.cases import Case, cases
+from coembed.testing.subject import Broken, Inapplicable, Unavailable
 
 
 def conformance(plugin: str, *, xfail: Mapping[str, str] | None = None) -> Callable[..., None]:
     """A pytest test that holds a plugin to every promise that it makes.
 
-    `plugin` is the entry point's name; `xfail` maps a check, or "component-check", to the reason why it does not hold
-    yet (strict: it fails once it holds). Raises ValueError for a check that is not in the kit.
+    `plugin` is the entry point's name. `xfail` maps a check, or "component-check" (a test's id), to the reason why it
+    does not hold yet; it is strict: the test fails once it holds. Raises PluginError if the plugin is not installed,
+    ValueError for an `xfail` that names no case.
 
-    >>> test_encoder = conformance("core", xfail={"saves_and_loads": "under work"})
+    >>> test_encoder = conformance("core", xfail={"linear-passes_gradients": "under work"})
     """
     import pytest
 
     reasons = dict(xfail or {})
     found = list(cases(plugin))
-    known = {name for case in found for name in (case.check, case.id)}
-    known |= {function.__name__ for functions in CHECKS.values() for function in functions}
-    if unknown := set(reasons) - known:
-        raise ValueError(f"xfail names {', '.join(sorted(unknown))}: no such check; see `coembed check {plugin}`")
+    if unknown := reasons.keys() - {name for case in found for name in (case.check, case.id)}:
+        known = ", ".join(dict.fromkeys(case.check for case in found))
+        raise ValueError(f"xfail names {', '.join(sorted(unknown))}; the checks on {plugin} are {known}")
 
     def parameter(case: Case) -> Any:
         reason = reasons.get(case.id, reasons.get(case.check))
@@ -34,7 +35,12 @@ def conformance(plugin: str, *, xfail: Mapping[str, str] | None = None) -> Calla
     def test(case: Case) -> None:
         try:
             case.run()
-        except Inapplicable:
-            return
+        except Broken as broken:
+            pytest.fail(f"{broken}\n({case.id} asks: {case.asks})", pytrace=False)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        except Inapplicable as reason:
+            if {case.id, case.check} & reasons.keys():
+                pytest.skip(str(reason))  # neither holds nor fails, so it must not end a strict xfail
 
     return test

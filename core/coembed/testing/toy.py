@@ -22,8 +22,9 @@ class ToyEncoder(Encoder):
         super().__init__(spec)
         generator = torch.Generator().manual_seed(seed)
         self.layers = blocks
-        self.table = nn.Embedding(256, self.dim)
-        self.body = nn.ModuleList(nn.Linear(self.dim, self.dim) for _ in range(blocks))
+        with torch.random.fork_rng(devices=[]):  # layers draw weights, thrown away below, from the caller's generator
+            self.table = nn.Embedding(256, self.dim)
+            self.body = nn.ModuleList(nn.Linear(self.dim, self.dim) for _ in range(blocks))
         self.dropout = nn.Dropout(dropout)
         with torch.no_grad():
             for parameter in self.parameters():

@@ -1,5 +1,31 @@
-"""The checks, a file a kind of component; importing this registers them all."""
+"""The checks, a file a kind of component; importing this registers them all, in the order in which they run."""
 
-from coembed.testing.checks import aligners, encoders, evals, indexes, objectives, package, pretexts, sources
+from coembed.testing.checks import (  # isort: skip
+    package,
+    modules,
+    encoders,
+    encoder_storage,
+    encoder_training,
+    encoder_promises,
+    aligners,
+    objectives,
+    pretexts,
+    sources,
+    indexes,
+    evals,
+)
 
-__all__ = ["aligners", "encoders", "evals", "indexes", "objectives", "package", "pretexts", "sources"]
+__all__ = [
+    "aligners",
+    "encoder_promises",
+    "encoder_storage",
+    "encoder_training",
+    "encoders",
+    "evals",
+    "indexes",
+    "modules",
+    "objectives",
+    "package",
+    "pretexts",
+    "sources",
+]

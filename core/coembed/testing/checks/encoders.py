@@ -1,242 +1,187 @@
-"""Checks on encoders, all on `tiny` weights and `samples`."""
+"""Checks on what encoders give out, all on `tiny` weights and `samples`."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from coembed.embedding import Embedding
 from coembed.encoder import Encoder
-from coembed.items import BadItem
 from coembed.spec import EncoderSpec
-from coembed.testing.cases import Inapplicable, Subject, check
-from coembed.testing.guard import unchanged
-from coembed.tower import Tower
+from coembed.testing import settings
+from coembed.testing.guard import offline
+from coembed.testing.subject import Subject, check, hold
 
-CLOSE = 1e-5
-
-
-class _Nonsense:
-    """An item of no modality."""
+T = TypeVar("T")
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, atol=CLOSE * max(1.0, a.abs().max().item()), rtol=1e-4)
-
-
-def _items(encoder: Encoder) -> list[Any]:
+def samples(encoder: Encoder) -> list[Any]:
+    """The encoder's own samples."""
     items = list(encoder.samples())
-    assert len(items) >= 2, f"samples() gives {len(items)} items; at least two different ones are needed"
+    hold(len(items) >= 2, f"samples() gives {len(items)} items: give two or more that differ, of unlike lengths")
     return items
+
+
+def some(encoder: Encoder) -> list[Any]:
+    """Three samples, where more would only take longer."""
+    return samples(encoder)[:3]
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal up to rounding."""
+    scale = max(1.0, float(a.abs().max())) if a.numel() else 1.0
+    return a.shape == b.shape and torch.allclose(a, b, atol=1e-5 * scale, rtol=1e-4)
+
+
+def row(x: Embedding, at: int) -> Tensor:
+    """The real vectors of one row, `[T, D]`."""
+    return x.values[at][x.mask[at]]
+
+
+def runs(blocks: Sequence[nn.Module], action: Callable[[], T]) -> tuple[T, list[int]]:
+    """What an action gives, and the numbers of the blocks that it runs, call by call.
+
+    A mere container counts when a part of it first runs; a block that stands in the list several times has the number
+    of its first place.
+    """
+    events: list[tuple[int, bool]] = []  # which block, and whether itself or a part of it
+
+    def watch(block: nn.Module, part: nn.Module) -> Any:
+        event = blocks.index(block), part is block
+        return part.register_forward_pre_hook(lambda *_: events.append(event))
+
+    handles = [watch(block, part) for block in dict.fromkeys(blocks) for part in block.modules()]
+    try:
+        given = action()
+    finally:
+        for handle in handles:
+            handle.remove()
+    called = {number for number, own in events if own}
+    ran: list[int] = []
+    for number, own in events:
+        if own or (number not in called and number not in ran):
+            ran.append(number)
+    return given, ran
 
 
 @check("encoder")
 def builds_offline(subject: Subject) -> None:
-    """tiny() builds and encodes its samples without a network, and leaves process-wide settings alone."""
-    assert subject.target  # imported first: what its libraries set on import is not the component's doing
-    with unchanged(f"building and running {subject.spec.name if subject.spec else ''}"):
-        encoder = subject.tiny()
-        encoder.encode(_items(encoder))
+    """tiny() builds and encodes its samples without a network."""
+    with offline() as attempts:
+        encoder: Encoder = subject.shared(fresh=True)
+        encoder.encode(some(encoder))
+    hold(
+        not attempts,
+        f"building {subject.spec.name} tried the network ({', '.join(attempts[:3])}), if in vain: tiny() must make "
+        "small random weights on the spot",
+    )
+
+
+@check("encoder")
+def leaves_settings_alone(subject: Subject) -> None:
+    """Building and encoding leave dtype, seed, threads, environment and warning filters alone."""
+    shared: Encoder = subject.shared()
+    shared.encode(some(shared))  # libraries that are imported on first use set what they like
+
+    def use() -> None:
+        encoder: Encoder = subject.tiny()
+        encoder.encode(some(encoder))
+
+    changed = settings.changed_by(use)
+    hold(not changed, f"building or running {subject.spec.name} changes {'; '.join(changed)}")
 
 
 @check("encoder")
 def gives_its_shape(subject: Subject) -> None:
-    """Output is [n, T, dim] of floats, finite, with at least one True in every row of the mask; no items, no rows."""
-    encoder, spec = subject.tiny(), subject.spec
-    assert isinstance(spec, EncoderSpec)
-    items = _items(encoder)
+    """Output is [n, T, dim], of the weights' dtype, finite, with a True in every row of the mask; items differ."""
+    encoder: Encoder = subject.shared()
+    items = samples(encoder)
     out = encoder.encode(items)
-    assert len(out) == len(items), f"{len(items)} items gave {len(out)} rows"
-    assert out.values.isfinite().all(), "values are not finite"
-    assert out.present.all(), "a row's mask is all False"
-    if spec.output == "vector":
-        assert out.single, f"output 'vector' must have T = 1 after pooling, got {out.values.shape[1]}"
-        assert out.dim == encoder.dim, f"encode gives {out.dim} dimensions, dim says {encoder.dim}"
-    tokens = encoder(encoder.collate(items[:1]))
-    assert tokens.dim == encoder.token_dim, f"forward gives width {tokens.dim}, token_dim says {encoder.token_dim}"
-    empty = encoder.encode([])
-    assert len(empty) == 0 and empty.dim == out.dim, (
-        f"no items must give [0, T, {out.dim}], got {tuple(empty.values.shape)}"
+    hold(len(out) == len(items), f"{len(items)} items gave {len(out)} rows: give one row an item")
+    absent = (~out.present).nonzero().flatten().tolist()
+    hold(not absent, f"the mask of sample {absent[:1]} is all False: every item needs one real vector")
+    hold(out.values.isfinite().all(), "values are not finite: look for a division by zero or an overflow")
+    dtype = next((p.dtype for p in encoder.parameters() if p.is_floating_point()), torch.float32)
+    hold(
+        out.values.dtype == dtype,
+        f"values are {out.values.dtype}, the weights {dtype}: follow the weights, so that a space can change both",
     )
-    assert not torch.equal(out.values[0], out.values[1]), "two different samples give the same values"
+    width = encoder.dim if encoder.spec.output == "vector" else encoder.token_dim
+    hold(out.dim == width, f"encode gives {out.dim} dimensions, dim says {width}: set self.dim to what pooling gives")
+    tokens = encoder(encoder.collate(items[:1]))
+    hold(
+        tokens.dim == encoder.token_dim,
+        f"forward gives width {tokens.dim}, token_dim says {encoder.token_dim}: set self.token_dim",
+    )
+    hold(
+        not torch.equal(row(out, 0), row(out, 1)),
+        "two different samples give the same values: the items are not looked at",
+    )
+
+
+@check("encoder")
+def gives_what_it_says(subject: Subject) -> None:
+    """An encoder of output "vector" gives one vector an item, after pooling."""
+    encoder: Encoder = subject.shared()
+    spec = subject.spec
+    assert isinstance(spec, EncoderSpec)
+    out = encoder.encode(some(encoder))
+    hold(
+        encoder.spec.output == spec.output,
+        f"the spec says output {spec.output!r}, the encoder {encoder.spec.output!r}: hand the spec on as it came",
+    )
+    hold(
+        spec.output != "vector" or out.single,
+        f"output 'vector', but pooling leaves T = {out.values.shape[1]} vectors an item: let self.pooling give one, "
+        "or say output='multivector'",
+    )
+
+
+@check("encoder")
+def takes_no_items(subject: Subject) -> None:
+    """No items give no rows, of the same width."""
+    encoder: Encoder = subject.shared()
+    width = encoder.encode(samples(encoder)[:1]).dim
+    empty = encoder.encode([])
+    hold(
+        len(empty) == 0 and empty.dim == width,
+        f"no items give {list(empty.values.shape)}: [0, T, {width}] is expected",
+    )
 
 
 @check("encoder")
 def ignores_its_batch(subject: Subject) -> None:
     """An item's embedding is the same alone, in any batch and at any place."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    items = items + items[::-1]
-    together, alone = encoder.encode(items), [encoder.encode([item]) for item in items]
+    encoder: Encoder = subject.shared()
+    items = samples(encoder)
+    alone = [encoder.encode([item]) for item in items]
+    turned = encoder.encode(items[::-1])
+    # encode sorts; what forward gives may not depend on the neighbours in any other order either
+    with torch.no_grad():
+        pooled = encoder.pooled(encoder(encoder.collate(items)))
     for place, one in enumerate(alone):
-        rows = together.values[place][together.mask[place]]
-        assert _close(rows, one.values[0][one.mask[0]]), f"sample {place} differs alone and in a batch: padding leaks"
-    # encode sorts; collate itself must not depend on the neighbours either
-    pooled = encoder.pooled(encoder(encoder.collate(items)))
-    rows = pooled.values[0][pooled.mask[0]]
-    assert _close(rows, alone[0].values[0][alone[0].mask[0]]), "sample 0 differs alone and collated with others"
+        for where, x, at in (
+            ("among others", turned, len(items) - 1 - place),
+            ("collated with others", pooled, place),
+        ):
+            hold(
+                close(row(x, at), row(one, 0)),
+                f"sample {place} differs alone and {where}: keep padding out of attention, norms and pooling, and "
+                "rows in the order of the items",
+            )
 
 
 @check("encoder")
 def repeats_itself(subject: Subject) -> None:
-    """In evaluation mode the same items give the same bits."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    assert torch.equal(encoder.encode(items).values, encoder.encode(items).values), "two runs differ: dropout or state"
-
-
-@check("encoder")
-def saves_and_loads(subject: Subject) -> None:
-    """What save writes, restore reads: the same vectors and fingerprint from another instance."""
-    encoder, other = subject.tiny(), subject.tiny()
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(0.5)
-    encoder.save(subject.folder / "saved")
-    other.restore(subject.folder / "saved")
-    other.eval()
-    items = _items(encoder)
-    assert torch.equal(encoder.encode(items).values, other.encode(items).values), "restored weights give other vectors"
-    assert encoder.fingerprint() == other.fingerprint(), "the fingerprint changed over save and restore"
-
-
-@check("encoder")
-def collates_in_workers(subject: Subject) -> None:
-    """collate's result is a dict of CPU tensors that pickles and comes back from a worker process."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    batch = encoder.collate(items)
-    assert isinstance(batch, dict) and all(isinstance(v, Tensor) and not v.is_cuda for v in batch.values()), (
-        f"collate must give a dict of CPU tensors, got { ({k: type(v).__name__ for k, v in dict(batch).items()}) }"
+    """In evaluation mode the same items give the same bits, whatever was encoded in between."""
+    encoder: Encoder = subject.shared()
+    items = some(encoder)
+    first = encoder.encode(items).values
+    encoder.encode(items[:1])
+    hold(
+        torch.equal(first, encoder.encode(items).values),
+        "two runs give other values: leave dropout to self.training, and keep no state from one call to the next",
     )
-    again = pickle.loads(pickle.dumps(batch))
-    assert all(torch.equal(again[k], v) for k, v in batch.items()), "the batch changes when pickled"
-    loader: Any = torch.utils.data.DataLoader(
-        cast(Any, items),
-        batch_size=len(items),
-        collate_fn=encoder.collate,
-        num_workers=1,
-        multiprocessing_context="fork",
-        timeout=60,
-    )
-    worked = next(iter(loader))
-    assert all(torch.equal(worked[k], v) for k, v in batch.items()), "a worker's batch differs"
-
-
-def _gradients(tower: Tower) -> dict[str, Tensor | None]:
-    tower.train()
-    items = _items(tower.encoder)
-    out = tower(tower.encoder.collate(items))
-    # Rows are unit vectors: a random direction keeps the gradient from vanishing by symmetry.
-    generator = torch.Generator().manual_seed(0)
-    (out.values * torch.randn(out.values.shape, generator=generator)).sum().backward()
-    return {name: p.grad for name, p in tower.encoder.named_parameters()}
-
-
-@check("encoder")
-def trains_as_told(subject: Subject) -> None:
-    """ "none" gives no gradient, "all" a finite one everywhere, "last:1" only to the last block."""
-    encoder = subject.tiny()
-    if not any(True for _ in encoder.parameters()):
-        raise Inapplicable("no parameters")
-    frozen = _gradients(Tower(encoder, "linear", dim=4))
-    assert all(g is None for g in frozen.values()), "train='none' must give no gradient to the encoder"
-    everything = _gradients(Tower(subject.tiny(), "linear", dim=4, train="all"))
-    dead = [name for name, grad in everything.items() if grad is None]
-    assert not dead, f"train='all' reaches no gradient at {', '.join(dead[:5])}: drop unused parameters"
-    assert all(g.isfinite().all() for g in everything.values() if g is not None), "a gradient is not finite"
-    if not encoder.blocks():
-        return
-    encoder = subject.tiny()
-    inside = {name for name, p in encoder.named_parameters() if any(p is q for q in encoder.blocks()[-1].parameters())}
-    moved = {n for n, g in _gradients(Tower(encoder, "linear", dim=4, train="last:1")).items() if g is not None}
-    assert moved == inside, f"train='last:1' reaches {sorted(moved ^ inside)[:5]} beside or short of the last block"
-
-
-@check("encoder")
-def honours_roles(subject: Subject) -> None:
-    """Each declared prompt changes the output, and an unknown role is refused."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    plain = encoder.encode(items).values
-    for role, prompt in encoder.prompts.items():
-        out = encoder.encode(items, role=role).values
-        assert not prompt or out.shape != plain.shape or not _close(out, plain), f"role {role!r} changes nothing"
-    _refused(lambda: encoder.encode(items, role="no such role"), "an unknown role")
-
-
-@check("encoder")
-def honours_sizes(subject: Subject) -> None:
-    """Declared Matryoshka sizes give unit vectors of that width; others are refused."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    for size in encoder.sizes:
-        if size > encoder.dim:
-            continue  # a tiny instance may be narrower than what is declared
-        cut = encoder.encode(items, dim=size)
-        norms = cut.values[cut.mask].norm(dim=-1)
-        assert cut.dim == size and torch.allclose(norms, torch.ones_like(norms), atol=1e-5), f"size {size} is not unit"
-    odd = next(width for width in range(1, encoder.dim + 2) if width not in encoder.sizes and width != encoder.dim)
-    _refused(lambda: encoder.encode(items, dim=odd), f"the undeclared size {odd}")
-
-
-@check("encoder")
-def exits_early(subject: Subject) -> None:
-    """Every declared layer works, and really stops there: fewer blocks run."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    _refused(lambda: encoder.encode(items, layer=(encoder.layers or 0) + 1), "a layer that is not declared")
-    if not encoder.layers:
-        raise Inapplicable("no early exits declared")
-    blocks = encoder.blocks()
-    assert len(blocks) >= encoder.layers, f"{encoder.layers} layers are declared, blocks() has {len(blocks)}"
-    for layer in range(1, encoder.layers + 1):
-        with _counted(blocks) as ran:
-            out = encoder.encode(items[:1], layer=layer)
-        assert out.values.isfinite().all(), f"layer {layer} gives values that are not finite"
-        assert ran[0] == layer, f"layer={layer} ran {ran[0]} of {len(blocks)} blocks: it does not stop there"
-
-
-@contextmanager
-def _counted(blocks: Sequence[nn.Module]) -> Iterator[list[int]]:
-    ran = [0]
-
-    def count(*_: Any) -> None:
-        ran[0] += 1
-
-    handles = [block.register_forward_hook(count) for block in blocks]
-    try:
-        yield ran
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@check("encoder")
-def names_bad_items(subject: Subject) -> None:
-    """A bad item raises BadItem with its position, and skipping it loses nothing else."""
-    encoder = subject.tiny()
-    items = _items(encoder)
-    mixed = [*items, _Nonsense()]
-    try:
-        encoder.encode(mixed)
-    except BadItem as error:
-        assert error.position == len(items), f"the bad item is {len(items)}, the error names {error.position}"
-        assert error.expected, "the error does not say what was expected"
-    else:
-        raise AssertionError("an object of no modality was encoded without an error")
-    seen: list[BadItem] = []
-    kept = encoder.encode(mixed, on_error=seen.append)
-    assert len(seen) == 1 and kept.present.tolist() == [True] * len(items) + [False], "skipping lost or kept other rows"
-
-
-def _refused(call: Any, what: str) -> None:
-    try:
-        call()
-    except ValueError:
-        return
-    raise AssertionError(f"{what} was accepted: it must raise ValueError")
