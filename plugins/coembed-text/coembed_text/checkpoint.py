@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer, normalizers
 from torch import nn
 
+from coembed.nn import seeded
 from coembed_text.packaged import CheckpointError
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -95,7 +96,7 @@ def load_body(folder: Path) -> Any:
             "with save_pretrained, or take a revision that has one"
         )
     try:
-        with _quiet():
+        with _quiet(), seeded(0):  # an absent pooler gets random weights, which must not move the caller's generator
             model, report = _body_class(config).from_pretrained(
                 str(folder),
                 config=config,
@@ -118,7 +119,7 @@ def body_from_facts(facts: dict[str, Any]) -> Any:
     config = _known_config(facts.get("model_type"), "saved encoder")(
         **{key: value for key, value in facts.items() if key != "model_type"}
     )
-    with _quiet():
+    with _quiet(), seeded(0):
         return _trimmed(_body_class(config).from_config(config, dtype=torch.float32))
 
 

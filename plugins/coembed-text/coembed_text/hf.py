@@ -187,12 +187,8 @@ class HfText(Encoder):
     @classmethod
     def tiny(cls, spec: EncoderSpec) -> Self:
         """A two-layer BERT over bytes with random weights, of the spec's width: no network, no download."""
-        from tempfile import TemporaryDirectory
+        from coembed_text.tiny import kept_checkpoint
 
-        from coembed_text.tiny import write_checkpoint
-
-        with TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder), dim=spec.dim or 64)
-            encoder = cls(spec, model=folder)
+        encoder = cls(spec, model=kept_checkpoint(spec.dim or 64).name)
         encoder.source = None  # made here
         return encoder

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -57,6 +59,18 @@ def write_checkpoint(folder: Path, *, dim: int = 64, layers: int = 2, max_length
         model_max_length=max_length,
         **{f"{name.strip('[]').lower()}_token": name for name in _SPECIALS},
     ).save_pretrained(str(folder))
+
+
+@functools.cache
+def kept_checkpoint(dim: int) -> TemporaryDirectory[str]:
+    """What `write_checkpoint` writes for a width, once and for as long as this process runs: two dozen specs share it.
+
+    >>> kept_checkpoint(64) is kept_checkpoint(64)
+    True
+    """
+    folder = TemporaryDirectory(prefix="coembed-tiny-")
+    write_checkpoint(Path(folder.name), dim=dim)
+    return folder
 
 
 def write_table(folder: Path, *, dim: int = 64, seed: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -34,4 +35,5 @@ class TextTransformer(TransformerEncoder):
     @classmethod
     def tiny(cls, spec: EncoderSpec) -> Self:
         """Two layers of width 32 over bytes."""
-        return cls(spec, dim=32, layers=2)
+        kwargs = {**spec.kwargs, "dim": 32, "layers": 2}
+        return cls(replace(spec, kwargs=kwargs), **kwargs)
