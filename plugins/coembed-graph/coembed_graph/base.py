@@ -14,7 +14,7 @@ from coembed.embedding import Embedding
 from coembed.encoder import Batch, Encoder
 from coembed.nn import POOLINGS
 from coembed.spec import EncoderSpec
-from coembed_graph.batch import EdgeTypes, dense
+from coembed_graph.batch import EdgeTypes, batch_of, dense
 from coembed_graph.files import read_graphs
 from coembed_graph.pooling import MeanRoot
 from coembed_graph.reader import Reader
@@ -65,10 +65,10 @@ class GraphEncoder(Encoder):
         self.body = nn.ModuleList()
 
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Graphs to a dense batch of nodes and a flat list of edges, as `coembed_graph.batch.dense` says."""
+        """Graphs to one list of nodes and one of edges, as `coembed_graph.batch.batch_of` says; raises BadItem."""
         check_prompt(self.spec.name, prompt)
         graphs = self.reader.all(items)
-        return dense(
+        return batch_of(
             graphs,
             buckets=self.buckets,
             edge_types=self.edge_types,
@@ -78,9 +78,8 @@ class GraphEncoder(Encoder):
         )
 
     def embed(self, batch: Batch) -> Tensor:
-        """What nodes start as, [B, T, D]."""
-        mask = batch["mask"]
-        x = self.texts(batch["grams"], batch["offsets"]).view(*mask.shape, self.dim)
+        """What nodes start as, [N, D]."""
+        x = self.texts(batch["grams"], batch["offsets"])
         for layer, values in ((self.numbers, "numbers"), (self.places, "places")):
             if layer is not None:
                 x = x + layer(batch[values].to(layer.weight.dtype))
@@ -94,7 +93,7 @@ class GraphEncoder(Encoder):
         kinds = self.kinds(batch["kinds"])  # [E, D]
         for block in self.body[:layer]:
             x = block(x, batch["edges"], kinds, mask)
-        return Embedding(self.norm(x).masked_fill(~mask[..., None], 0.0), mask, self.sizes)
+        return Embedding(dense(self.norm(x), mask), mask, self.sizes)
 
     def blocks(self) -> Sequence[nn.Module]:
         """The layers, input side first."""

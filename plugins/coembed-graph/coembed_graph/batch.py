@@ -1,4 +1,4 @@
-"""Several graphs as one batch of tensors: nodes dense, edges in one list."""
+"""Several graphs as one batch of tensors: all nodes in one list, all edges in another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from coembed.items import BadItem
 from coembed_graph.graphs import Graph
@@ -47,7 +46,18 @@ class EdgeTypes:
             raise KeyError(kind) from None
 
 
-def dense(
+def dense(x: Tensor, mask: Tensor) -> Tensor:
+    """Nodes `[N, D]` laid out as `[B, T, D]`, zeros where `mask` [B, T] is False; `dense(x, mask)[mask]` is x again.
+
+    >>> dense(torch.ones(3, 1), torch.tensor([[True, False], [True, True]])).squeeze(2).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+    out = x.new_zeros(*mask.shape, x.shape[-1])
+    out[mask] = x
+    return out
+
+
+def batch_of(
     graphs: Sequence[Graph],
     *,
     buckets: int,
@@ -58,45 +68,44 @@ def dense(
 ) -> dict[str, Tensor]:
     """The batch of some graphs; raises BadItem for an edge type that is not known, or a missing root.
 
-    `mask` [B, T] marks nodes; `grams` [M] and `offsets` [B * T] are the bags of their texts, `edges` [2, E] sources
-    and targets counted in B * T, `kinds` [E] rows of the table of types, those read backwards in its second half.
-    `numbers` [B, T, F] and `places` [B, T, steps] are there if asked for. With `rooted` the root is node 0.
+    The N nodes of all graphs are in one list, so that a large one pads no small one: `mask` [B, T] says where they lie
+    in a dense batch. `grams` [M] and `offsets` [N] are the bags of their texts, `edges` [2, E] sources and targets
+    counted in N, `kinds` [E] rows of the table of types, those read backwards in its second half. `numbers` [N, F] and
+    `places` [N, steps] are there if asked for. With `rooted` the root is the first node of its graph.
 
-    >>> batch = dense([Graph(("a", "b"), ((0, 1, ""),), directed=False)], buckets=9, edge_types=EdgeTypes(4))
+    >>> batch = batch_of([Graph(("a", "b"), ((0, 1, ""),), directed=False)], buckets=9, edge_types=EdgeTypes(4))
     >>> batch["edges"].tolist(), batch["mask"].tolist()
     ([[0, 1], [1, 0]], [[True, True]])
     """
     if rooted:
         graphs = [_with_root(graph, position) for position, graph in enumerate(graphs)]
-    width = max(map(len, graphs), default=0)
     bags: list[int] = []
     offsets: list[int] = []
     ends: tuple[list[int], list[int]] = [], []
     kinds: list[int] = []
+    start = 0
     for position, graph in enumerate(graphs):
         for text in graph.texts:
             offsets.append(len(bags))
             bags += grams(text, buckets)
-        offsets += [len(bags)] * (width - len(graph))  # padding: empty bags
         sources, targets, types, against = graph.messages()
-        start = position * width
         ends[0].extend(start + node for node in sources)
         ends[1].extend(start + node for node in targets)
         rows = _rows(edge_types, set(types), position)
         kinds += [rows[kind] + edge_types.size * back for kind, back in zip(types, against, strict=True)]
+        start += len(graph)
     lengths = torch.tensor([len(graph) for graph in graphs], dtype=torch.long)
     batch = {
-        "mask": torch.arange(width) < lengths[:, None],
+        "mask": torch.arange(max(map(len, graphs), default=0)) < lengths[:, None],
         "grams": torch.tensor(bags, dtype=torch.long),
         "offsets": torch.tensor(offsets, dtype=torch.long),
         "edges": torch.tensor(ends, dtype=torch.long),
         "kinds": torch.tensor(kinds, dtype=torch.long),
     }
     if graphs and graphs[0].numbers is not None:
-        batch["numbers"] = pad_sequence([torch.tensor(graph.numbers) for graph in graphs], batch_first=True)
+        batch["numbers"] = torch.tensor([row for graph in graphs for row in graph.numbers or ()])
     if positions != "none" and graphs:
-        places = [encode_positions(graph, positions, steps) for graph in graphs]
-        batch["places"] = pad_sequence(places, batch_first=True)
+        batch["places"] = torch.cat([encode_positions(graph, positions, steps) for graph in graphs])
     return batch
 
 

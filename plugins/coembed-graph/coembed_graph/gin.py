@@ -36,9 +36,9 @@ class GinBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Tensor, kinds: Tensor, mask: Tensor) -> Tensor:
-        """`x` [B, T, D], `edges` [2, E] counted in B * T, `kinds` [E, D]; returns [B, T, D]."""
-        update: Tensor = self.dropout(self.messages(self.norm(x).flatten(0, 1), edges, kinds))
-        return x + update.view_as(x)
+        """`x` [N, D], `edges` [2, E], `kinds` [E, D]; returns [N, D]. Messages need no `mask` of the dense batch."""
+        update: Tensor = self.dropout(self.messages(self.norm(x), edges, kinds))
+        return x + update
 
 
 class Gin(GraphEncoder):

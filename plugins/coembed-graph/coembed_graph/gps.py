@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from coembed.nn import MultiHeadAttention, seeded
 from coembed.spec import EncoderSpec
 from coembed_graph.base import GraphEncoder
+from coembed_graph.batch import dense
 from coembed_graph.gin import gine
 from coembed_graph.positions import check_positions
 from coembed_graph.reader import Reader
@@ -30,10 +31,10 @@ class GpsBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Tensor, kinds: Tensor, mask: Tensor) -> Tensor:
-        """`x` [B, T, D], `edges` [2, E] counted in B * T, `kinds` [E, D], `mask` [B, T]; returns [B, T, D]."""
+        """`x` [N, D], `edges` [2, E], `kinds` [E, D], `mask` [B, T] where the N nodes lie; returns [N, D]."""
         normed = self.norm(x)
-        near = self.messages(normed.flatten(0, 1), edges, kinds).view_as(x)
-        far = self.attention(normed, visible=mask[:, None, None, :])
+        near = self.messages(normed, edges, kinds)
+        far = self.attention(dense(normed, mask), visible=mask[:, None, None, :])[mask]
         x = x + self.dropout(near) + self.dropout(far)
         update: Tensor = self.dropout(self.ff(self.ff_norm(x)))
         return x + update
