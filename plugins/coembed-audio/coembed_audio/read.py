@@ -127,6 +127,8 @@ def _opened(item: str | Path | bytes | bytearray) -> soundfile.SoundFile:
         return soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"not a sound file that can be read ({error.error_string.strip()})") from error
+    except TypeError as error:  # of a name that ends in .raw, which would need a rate and a type
+        raise ValueError("a raw file, which says neither its rate nor its type") from error
 
 
 def _decoded(item: str | Path | bytes | bytearray) -> tuple[np.ndarray, int]:

@@ -163,6 +163,15 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         wave_file(tmp_path / "text.wav")
 
 
+def test_raw_files_are_refused_and_of_a_cut_wav_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(100))
+    with pytest.raises(BadItem, match="raw file"):
+        read_wave(tmp_path / "a.raw", RATE)
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    whole = (tmp_path / "a.wav").read_bytes()
+    assert len(read_wave(whole[: len(whole) // 2], RATE)) == pytest.approx(RATE // 2, abs=50)
+
+
 def test_a_key_is_of_the_content(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         soundfile.write(tmp_path / f"{name}.wav", noise(0.1, seed=seed), RATE)
