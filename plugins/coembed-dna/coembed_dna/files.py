@@ -34,7 +34,7 @@ def opened(path: Path, formats: tuple[str, ...]) -> Iterator[tuple[TextIO, str]]
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8-sig") as stream:
+        with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig") as stream:
             yield stream, _format(stream, path, formats)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error

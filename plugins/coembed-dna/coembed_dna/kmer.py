@@ -80,8 +80,8 @@ class Kmers(Encoder):
     def clean(self, item: Any, position: int) -> str:
         """An item as an upper-case string; raises BadItem."""
 
-    def counts(self, texts: Sequence[str]) -> Tensor:
-        """The counts [B, D] of cleaned sequences, before scaling; with a hash, signed."""
+    def _tally(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and count of each k-mer that the cleaned sequences have; with a hash, counts are signed."""
         data, owner = spectrum.joined(texts)
         digits = self._table[data]
         codes, known = spectrum.kmer_codes(digits, self.k, len(self.letters))
@@ -92,19 +92,34 @@ class Kmers(Encoder):
         if self.hashed:
             columns, sign = spectrum.hashed_columns(codes, self.dim)
         else:
-            columns = codes.astype(np.int64) if self._columns is None else self._columns[codes.astype(np.int64)]
-        flat = np.bincount(rows * self.dim + columns, weights=sign, minlength=len(texts) * self.dim)
-        return torch.from_numpy(flat.astype(np.float32)).view(len(texts), self.dim)
+            columns = codes.astype(np.int64) if self._columns is None else self._columns[codes]
+        found = spectrum.tally(rows, columns, sign, len(texts), self.dim)
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(found[2])
+
+    def counts(self, texts: Sequence[str]) -> Tensor:
+        """The counts [B, D] of cleaned sequences, before scaling; with a hash, signed."""
+        rows, columns, counts = self._tally(texts)
+        return torch.zeros(len(texts), self.dim).index_put_((rows, columns), counts)
 
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Sequences to `counts` [B, D]; raises BadItem, and ValueError for a prompt."""
+        """Sequences to the `columns` of their k-mers and the `counts` in them, [B, T] each, padded with count 0.
+
+        Raises BadItem, and ValueError for a prompt.
+        """
         check_prompt(self.spec.name, prompt)
-        return {"counts": self.counts([self.clean(item, position) for position, item in enumerate(items)])}
+        rows, columns, counts = self._tally([self.clean(item, position) for position, item in enumerate(items)])
+        have = torch.bincount(rows, minlength=len(items))
+        place = torch.arange(len(rows)) - (have.cumsum(0) - have)[rows]  # within its row
+        shape = len(items), int(have.max()) if len(items) else 0
+        return {
+            "columns": torch.zeros(shape, dtype=torch.long).index_put_((rows, place), columns),
+            "counts": torch.zeros(shape).index_put_((rows, place), counts),
+        }
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """The scaled and weighted counts [B, 1, D]: a sequence is one vector."""
         self.check_layer(layer)
-        counts = batch["counts"].to(self.idf.dtype)
+        columns, counts = batch["columns"], batch["counts"].to(self.idf.dtype)
         size = counts.abs()
         if self.scaling == "log":
             counts = counts.sign() * torch.where(size > 0, 1 + size.clamp_min(1).log(), 0)
@@ -112,13 +127,15 @@ class Kmers(Encoder):
             counts = counts.sign() * size.sqrt()
         elif self.scaling == "binary":
             counts = counts.sign()
-        return Embedding.from_vectors(counts * self.idf, self.sizes)
+        values = counts.new_zeros(len(columns), self.dim)
+        values.scatter_add_(1, columns, counts * self.idf[columns])
+        return Embedding.from_vectors(values, self.sizes)
 
     def fit(self, items: Iterable[Any]) -> Self:
         """Learn how rare each column is, 1 + ln((1 + N) / (1 + df)); ValueError for no items, BadItem for bad ones."""
         seen, count = torch.zeros(self.dim, dtype=torch.float64), 0
         for position, item in enumerate(items):
-            seen += self.counts([self.clean(item, position)])[0] != 0
+            seen[self._tally([self.clean(item, position)])[1]] += 1
             count += 1
         if not count:
             raise ValueError(f"{self.spec.name}: fit needs at least one sequence")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["canonical_columns", "hashed_columns", "kmer_codes", "letter_table"]
+__all__ = ["canonical", "canonical_columns", "hashed_columns", "joined", "kmer_codes", "letter_table", "tally"]
 
-Codes = NDArray[np.uint64]
+Codes = NDArray[Any]  # uint32 or uint64: the narrower while it holds them, half the memory to walk
 _OUT = 255  # a letter that no k-mer holds
 
 
@@ -34,27 +35,29 @@ def kmer_codes(digits: NDArray[np.uint8], k: int, base: int) -> tuple[Codes, NDA
     >>> codes[known].tolist()
     [1, 6, 15]
     """
+    kind: Any = np.uint32 if base**k <= 1 << 32 else np.uint64
     count = len(digits) - k + 1
     if count <= 0:
-        return np.zeros(0, np.uint64), np.zeros(0, bool)
+        return np.zeros(0, kind), np.zeros(0, bool)
     bad = digits == _OUT
-    power = np.where(bad, 0, digits).astype(np.uint64)  # the codes of length `width`
-    width, codes, done = 1, None, 0
+    power: Codes = np.where(bad, 0, digits).astype(kind)  # the codes of length `width`
+    codes: Codes | None = None
+    width, done = 1, 0
     while True:
         if k & width:
             if codes is None:
                 codes = power
             else:  # `codes` holds the first `done` letters of each k-mer, `power` those behind
                 tail = power[done:]
-                codes = codes[: len(tail)] * np.uint64(base**width) + tail
+                codes = codes[: len(tail)] * kind(base**width) + tail
             done += width
         width *= 2
         if width > k:
             break
         half = width // 2
-        power = power[: len(power) - half] * np.uint64(base**half) + power[half:]
+        power = power[: len(power) - half] * kind(base**half) + power[half:]
     assert codes is not None
-    before = np.concatenate([[0], np.cumsum(bad)])
+    before = np.concatenate([[0], np.cumsum(bad, dtype=np.int32)])
     return codes[:count], before[k:] == before[:-k]
 
 
@@ -94,7 +97,7 @@ def hashed_columns(codes: Codes, dim: int) -> tuple[NDArray[np.int64], NDArray[n
     [[35, 65, 10], [-1.0, -1.0, -1.0]]
     """
     with np.errstate(over="ignore"):
-        x = codes + np.uint64(0x9E3779B97F4A7C15)
+        x = codes.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
@@ -111,3 +114,26 @@ def joined(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """
     data = np.frombuffer(b"".join(text.encode("ascii") + b"\0" for text in texts), np.uint8)
     return data, np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
+
+
+def tally(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], signs: NDArray[np.float32] | None, count: int, dim: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Rows, columns and counts of the cells that occur, in order; with signs, their sums, which may be 0.
+
+    `rows` is below `count`, `columns` below `dim`. Few k-mers are sorted; many are counted in a table of all cells.
+
+    >>> [part.tolist() for part in tally(np.array([0, 0, 1]), np.array([7, 7, 2]), None, 2, 10)]
+    [[0, 1], [7, 2], [2.0, 1.0]]
+    """
+    flat = rows * dim + columns
+    if len(flat) > count * dim // 8:
+        table = np.bincount(flat, weights=signs, minlength=count * dim)
+        cells = np.flatnonzero(table)
+        totals = table[cells]
+    elif signs is None:
+        cells, totals = np.unique(flat, return_counts=True)
+    else:
+        cells, place = np.unique(flat, return_inverse=True)
+        totals = np.bincount(place, weights=signs, minlength=len(cells))
+    return cells // dim, cells % dim, totals.astype(np.float32)

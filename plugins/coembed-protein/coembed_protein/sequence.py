@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from coembed.items import BadItem, describe
@@ -23,6 +24,8 @@ RARE = "BOUZ"
 _WHAT = "a protein sequence"
 _TAKEN = frozenset(RESIDUES + RARE + "X")
 _STOP = "*"
+# Not str.upper: it makes SS of the German ß, and that would be two residues.
+_CHANGES = str.maketrans(ascii_lowercase + "jJ", ascii_uppercase + "XX")
 
 #: Valid items that differ from each other: long, short, lower case, with unknown and rare residues.
 SAMPLES = (
@@ -40,7 +43,7 @@ def clean(item: Any, position: int = 0) -> str:
     >>> clean("mkjV*")
     'MKXV'
     """
-    text = plain(item, position, _WHAT).upper().replace("J", "X")
+    text = plain(item, position, _WHAT).translate(_CHANGES)
     text = text.removesuffix(_STOP) if len(text) > 1 else text
     if _STOP in text:
         place = text.index(_STOP)
