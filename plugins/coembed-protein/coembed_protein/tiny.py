@@ -50,12 +50,12 @@ def write_protbert(folder: Path, *, dim: int = 64, layers: int = 2, max_length: 
 
 
 def write_prott5(folder: Path, *, dim: int = 64, layers: int = 2, seed: int = 0) -> None:
-    """Write a T5 encoder over single residues, each a word of its own, and its tokeniser as tokenizer.json."""
+    """Write a T5 encoder over single residues, each a word of its own, and its unigram tokeniser."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
     tokens = ["<pad>", "</s>", "<unk>", *("\u2581" + letter for letter in "ALGVSREDTIPKFQNYMHWCXBOUZ")]
-    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.Unigram([(token, -float(i)) for i, token in enumerate(tokens)], unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     config = T5Config(
