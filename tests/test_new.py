@@ -166,13 +166,14 @@ def test_strings_refuse_what_is_blank(installed, tmp_path):
 
 @pytest.mark.slow
 def test_installed_with_pip_it_passes_its_own_tests_and_types(tmp_path):
-    """Editable and as a wheel, in an environment of its own: pip, its own pytest, mypy."""
+    """Editable and as a wheel, in an environment of its own: pip, `coembed check`, its own pytest, mypy."""
     env = Environment(tmp_path / "env", ours=True)
     for name, modality in CASES.items():
         env.run("coembed", "new", name, "--modality", modality, cwd=tmp_path)
     env.run("pip", "install", "-e", "./coembed-haiku[test]", "./coembed-peptide-ms2[test]", cwd=tmp_path)
     assert (env.site / "coembed_peptide_ms2" / "py.typed").exists()
     for name in CASES:
+        assert "ok, 0 failed, " in env.run("coembed", "check", name, cwd=tmp_path)
         # the folder of the tests: from the package's own, Python would import the source rather than what pip put there
         folder = tmp_path / f"coembed-{name}" / "tests"
         assert " passed" in env.run("python", "-P", "-m", "pytest", "-q", "--color=no", cwd=folder)

@@ -116,6 +116,7 @@ def test_only_what_was_installed_is_there(clean, tmp_path):
 
 @pytest.mark.slow
 def test_it_passes_the_kit_from_its_wheel(clean, tmp_path):
+    assert "ok, 0 failed, " in clean.run("coembed", "check", "peptide", cwd=tmp_path)
     shutil.copytree(PEPTIDE / "tests", tmp_path / "tests")
     assert " passed" in clean.run("python", "-P", "-m", "pytest", "-q", "--color=no", "tests", cwd=tmp_path)
 
