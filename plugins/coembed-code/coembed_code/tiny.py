@@ -10,7 +10,7 @@ from tokenizers import pre_tokenizers
 
 from coembed.nn import seeded
 from coembed.weights import read, write
-from coembed_text.checkpoint import _quiet
+from coembed_text.checkpoint import quiet
 
 __all__ = ["write_codet5p", "write_roberta"]
 
@@ -42,7 +42,7 @@ def write_roberta(
         bos_token_id=0,
         eos_token_id=2,
     )
-    with seeded(seed), _quiet():
+    with seeded(seed), quiet():
         RobertaModel(config).save_pretrained(str(folder))
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": max_length}), "utf-8")
 
@@ -66,7 +66,7 @@ def write_codet5p(folder: Path, *, embed_dim: int = 32, dim: int = 64, layers: i
         bos_token_id=1,
         eos_token_id=2,
     )
-    with seeded(seed), _quiet():
+    with seeded(seed), quiet():
         CodeT5pEncoder(config).save_pretrained(str(folder))
         projection = torch.nn.Linear(dim, embed_dim)
     weights = folder / "model.safetensors"

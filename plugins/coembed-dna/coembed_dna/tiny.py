@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from coembed.nn import seeded
-from coembed_text.checkpoint import _quiet
+from coembed_text.checkpoint import quiet
 
 __all__ = ["write_esm", "write_nucleotide"]
 
@@ -42,7 +42,7 @@ def write_esm(
         token_dropout=token_dropout,
         emb_layer_norm_before=False,
     )
-    with seeded(seed), _quiet():
+    with seeded(seed), quiet():
         EsmForMaskedLM(config).save_pretrained(str(folder))  # with its head, as it is published
     (folder / "vocab.txt").write_text("\n".join(tokens), "utf-8")
     settings = {"tokenizer_class": "EsmTokenizer", "model_max_length": max_length}

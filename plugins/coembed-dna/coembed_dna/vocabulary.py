@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from coembed_text.checkpoint import _no_code, _quiet
+from coembed_text.checkpoint import no_code, quiet
 from coembed_text.packaged import CheckpointError
 
 __all__ = ["Vocabulary", "load_vocabulary"]
@@ -95,9 +95,9 @@ def load_vocabulary(folder: Path, config: Any, letters: str) -> Vocabulary:
     from transformers import AutoTokenizer, EsmTokenizer
 
     if (folder / "tokenizer_config.json").is_file():
-        _no_code(folder / "tokenizer_config.json", "AutoTokenizer")
+        no_code(folder / "tokenizer_config.json", "AutoTokenizer")
     try:
-        with _quiet():
+        with quiet():
             wrapper: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # what is missing decides what is raised
         raise CheckpointError(f"{folder}: its tokeniser can't be loaded: {type(error).__name__}: {error}") from error

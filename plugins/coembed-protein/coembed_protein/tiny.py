@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coembed.nn import seeded
 from coembed_dna.tiny import write_esm
-from coembed_text.checkpoint import _quiet
+from coembed_text.checkpoint import quiet
 
 __all__ = ["ESM2_TOKENS", "write_esm2", "write_protbert", "write_prott5"]
 
@@ -43,7 +43,7 @@ def write_protbert(folder: Path, *, dim: int = 64, layers: int = 2, max_length: 
         intermediate_size=64,
         max_position_embeddings=max_length,
     )
-    with seeded(seed), _quiet():
+    with seeded(seed), quiet():
         BertForMaskedLM(config).save_pretrained(str(folder))
     (folder / "vocab.txt").write_text("\n".join(tokens), "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}), "utf-8")
@@ -68,7 +68,7 @@ def write_prott5(folder: Path, *, dim: int = 64, layers: int = 2, seed: int = 0)
         pad_token_id=0,
         eos_token_id=1,
     )
-    with seeded(seed), _quiet():
+    with seeded(seed), quiet():
         T5EncoderModel(config).save_pretrained(str(folder))
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"

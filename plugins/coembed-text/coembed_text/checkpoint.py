@@ -22,7 +22,7 @@ _VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "a
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' bars and load reports off the screen: what they tell is checked here and raised."""
     from transformers.utils import logging
 
@@ -37,7 +37,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _no_code(path: Path, key: str | None) -> dict[str, Any]:
+def no_code(path: Path, key: str | None) -> dict[str, Any]:
     """A JSON file of the checkpoint, refused when it asks for code that the checkpoint brings along."""
     try:
         data: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -86,7 +86,7 @@ def load_body(folder: Path) -> Any:
 
     Raises CheckpointError if the architecture is unknown, no safetensors file is there or a weight is missing.
     """
-    raw = _no_code(folder / "config.json", None)
+    raw = no_code(folder / "config.json", None)
     config = _known_config(raw.get("model_type"), str(folder / "config.json")).from_pretrained(
         str(folder), local_files_only=True
     )
@@ -96,7 +96,7 @@ def load_body(folder: Path) -> Any:
             "with save_pretrained, or take a revision that has one"
         )
     try:
-        with _quiet(), seeded(0):  # an absent pooler gets random weights, which must not move the caller's generator
+        with quiet(), seeded(0):  # an absent pooler gets random weights, which must not move the caller's generator
             model, report = _body_class(config).from_pretrained(
                 str(folder),
                 config=config,
@@ -119,7 +119,7 @@ def body_from_facts(facts: dict[str, Any]) -> Any:
     config = _known_config(facts.get("model_type"), "saved encoder")(
         **{key: value for key, value in facts.items() if key != "model_type"}
     )
-    with _quiet(), seeded(0):
+    with quiet(), seeded(0):
         return _trimmed(_body_class(config).from_config(config, dtype=torch.float32))
 
 
@@ -150,8 +150,8 @@ def load_tokenizer(folder: Path, model: Any, lowercase: bool) -> tuple[Tokenizer
     from transformers import AutoTokenizer
 
     if (folder / "tokenizer_config.json").is_file():
-        _no_code(folder / "tokenizer_config.json", "AutoTokenizer")
-    with _quiet():
+        no_code(folder / "tokenizer_config.json", "AutoTokenizer")
+    with quiet():
         wrapper = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     if not wrapper.is_fast:
         raise CheckpointError(f"{folder}: its tokeniser {type(wrapper).__name__} has no fast form (tokenizer.json)")

@@ -41,7 +41,7 @@ def write_checkpoint(folder: Path, *, dim: int = 64, layers: int = 2, max_length
     """
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    from coembed_text.checkpoint import _quiet
+    from coembed_text.checkpoint import quiet
 
     config = BertConfig(
         vocab_size=len(_SPECIALS) + 256,
@@ -52,7 +52,7 @@ def write_checkpoint(folder: Path, *, dim: int = 64, layers: int = 2, max_length
         max_position_embeddings=max_length,
         pad_token_id=0,
     )
-    with seeded(seed), _quiet():
+    with seeded(seed), quiet():
         BertModel(config, add_pooling_layer=False).save_pretrained(str(folder))
     PreTrainedTokenizerFast(
         tokenizer_object=byte_tokenizer(),
