@@ -113,15 +113,15 @@ def test_list_of_nothing_says_so(fakes, capsys):
 
 def test_list_all_adds_what_is_known_with_the_command_to_install_it(fakes, monkeypatch, capsys):
     fakes("good")
-    entry = {"modality": "dna", "dim": 256, "output": "vector", "license": "MIT", "weights": None}
-    known = {"dna": {"package": "coembed-dna", "tier": "core", "components": {"encoder": {"dna/kmer": entry}}}}
+    entry = {"modality": "rna", "dim": 256, "output": "vector", "license": "MIT", "weights": None}
+    known = {"rna": {"package": "coembed-rna", "tier": "core", "components": {"encoder": {"rna/kmer": entry}}}}
     monkeypatch.setattr("coembed.registry.known", lambda: known)
-    assert main(["list", "--all", "--modality", "dna"]) == 0
-    assert "not installed: coembed install dna" in capsys.readouterr().out
-    main(["list", "--all", "--modality", "dna", "--json"])
+    assert main(["list", "--all", "--modality", "rna"]) == 0
+    assert "not installed: coembed install rna" in capsys.readouterr().out
+    main(["list", "--all", "--modality", "rna", "--json"])
     (row,) = json.loads(capsys.readouterr().out)["components"]
-    assert (row["name"], row["installed"], row["dim"]) == ("dna/kmer", False, 256)
-    main(["list", "--modality", "dna", "--json"])
+    assert (row["name"], row["installed"], row["dim"]) == ("rna/kmer", False, 256)
+    main(["list", "--modality", "rna", "--json"])
     assert json.loads(capsys.readouterr().out)["components"] == []
 
 

@@ -131,14 +131,14 @@ def test_unknown_names_say_who_provides_them(fakes, monkeypatch):
     with pytest.raises(PluginError, match="no plugin provides 'nobody/x'"):
         view.find("nobody/x")
     monkeypatch.setattr("coembed.registry.known", lambda: _registry())
-    with pytest.raises(PluginError, match=r"`dna/kmer` is provided by coembed-dna: run `coembed install dna`"):
-        view.find("dna/kmer")
-    with pytest.raises(PluginError, match="did you mean dna/kmer"):
-        view.find("dna/kmre")
+    with pytest.raises(PluginError, match=r"`rna/kmer` is provided by coembed-rna: run `coembed install rna`"):
+        view.find("rna/kmer")
+    with pytest.raises(PluginError, match="did you mean rna/kmer"):
+        view.find("rna/kmre")
 
 
 def _registry():
-    return {"dna": {"package": "coembed-dna", "tier": "core", "components": {"encoder": {"dna/kmer": {}}}}}
+    return {"rna": {"package": "coembed-rna", "tier": "core", "components": {"encoder": {"rna/kmer": {}}}}}
 
 
 def test_a_component_of_another_kind_is_refused():

@@ -32,7 +32,7 @@ def pairs() -> dict[str, list[Record]]:
 
 def test_specs_name_classes_that_load() -> None:
     specs = {spec.name: spec for spec in coembed_samples.coembed_sources()}
-    assert set(specs) == {"samples/emoji", "samples/stdlib"}
+    assert {"samples/emoji", "samples/stdlib"} <= set(specs)
     assert isinstance(load("samples/emoji", language="de"), Emoji)
     assert isinstance(load("samples/stdlib", name="hidden"), Stdlib)
 
