@@ -29,3 +29,15 @@ def coembed_sources() -> Iterator[Spec]:
         license="CC0-1.0",
         extra="sounds",
     )
+    yield Spec(
+        name="samples/chloroplast",
+        target="coembed_samples.genomes:Chloroplast",
+        summary="The 85 coding regions of the Arabidopsis chloroplast as DNA, protein and product name.",
+        license="LicenseRef-public-record",
+    )
+    yield Spec(
+        name="samples/lambda",
+        target="coembed_samples.genomes:Lambda",
+        summary="The genome of phage lambda, 48,502 bp, in windows of DNA.",
+        license="LicenseRef-public-record",
+    )
