@@ -259,7 +259,7 @@ def test_an_empty_index_saves_and_loads(tmp_path):
     index = open_index(tmp_path / "index")
     assert len(index) == 0 and index.search(vectors(1)) == [[]]
     index.add(["a"], vectors(1))
-    assert len(index) == 1
+    assert len(index) == 1 and index.search(vectors(1))[0][0].id == "a"
 
 
 def resident() -> float:

@@ -118,7 +118,8 @@ class Exact(Index):
     def _vectors(self) -> tuple[Tensor, Tensor]:
         """All vectors `[sum T, D]` and how many each row has `[N]`."""
         if len(self._parts) != 1:
-            self._parts = [torch.cat(self._parts) if self._parts else torch.zeros(0, self.dim or 0)]
+            parts = [part for part in self._parts if len(part)]  # one that was empty when saved has no width
+            self._parts = [torch.cat(parts) if parts else torch.zeros(0, self.dim or 0)]
             self._lengths = [torch.cat(self._lengths) if self._lengths else torch.zeros(0, dtype=torch.long)]
         return self._parts[0], self._lengths[0]
 
