@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "install": ("coembed.cli.install", "install plugins by name, keeping the torch that is there"),
     "uninstall": ("coembed.cli.uninstall", "uninstall plugins by name"),
     "new": ("coembed.cli.new", "begin a plugin: a package that passes the conformance kit as written"),
+    "check": ("coembed.cli.check", "hold a plugin to every promise that it makes, and say which one it breaks"),
     "registry": ("coembed.cli.registry", "compare registry.yaml with the installed specs, or write it"),
 }
 

@@ -49,7 +49,7 @@ class Case:
                 if spec is None or not spec.extra:
                     raise
                 fix = f"pip install '{plugin.package}[{spec.extra}]'"
-                raise Unavailable(f"not checked: {self.component} needs {fix} ({error})") from error
+                raise Unavailable(f"{self.component} needs {fix} ({error})") from error
 
     def _function(self) -> Check:
         return next(function for function in checks(self.kind) if function.__name__ == self.check)
@@ -57,12 +57,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """A case's outcome: `status` is "ok", "failed" or "-" (not claimed, or not to be had here)."""
+    """A case's outcome: `status` is "ok", "failed" or "-" (not claimed or, if `missing`, not to be had here)."""
 
     case: Case
     status: str
     seconds: float
     reason: str = ""
+    missing: bool = False
 
 
 def checks(kind: str) -> list[Check]:
@@ -91,11 +92,11 @@ def cases(name: str) -> Iterator[Case]:
 def run(case: Case) -> Result:
     """A case's outcome; the reason is one line."""
     began = time.perf_counter()
-    status, reason = "ok", ""
+    status, reason, missing = "ok", "", False
     try:
         case.run()
     except Inapplicable as error:
-        status, reason = "-", str(error)
+        status, reason, missing = "-", str(error), isinstance(error, Unavailable)
     except (Exception, SystemExit) as error:  # whatever a stranger's code raises is a result
         status, reason = "failed", str(error) if isinstance(error, Broken) else diagnose(error)
-    return Result(case, status, time.perf_counter() - began, " ".join(reason.split())[:600])
+    return Result(case, status, time.perf_counter() - began, " ".join(reason.split())[:600], missing)

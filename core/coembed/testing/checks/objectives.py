@@ -34,6 +34,12 @@ def _built(subject: Subject) -> Objective:
     return objective.double().eval()
 
 
+def _cost(objective: Objective, a: Embedding, b: Embedding, **given: Tensor) -> Tensor:
+    loss: Tensor = objective(a, b, **given)
+    hold(loss.ndim == 0, f"the loss has shape {list(loss.shape)}: reduce it to a scalar")
+    return loss
+
+
 @check("objective")
 def prefers_aligned_pairs(subject: Subject) -> None:
     """The loss is a scalar, lower on aligned than on shuffled pairs, dense and (unless refused) multi-vector."""
@@ -41,12 +47,11 @@ def prefers_aligned_pairs(subject: Subject) -> None:
     for tokens in (1, 3):
         a, b = _pairs(tokens=tokens)
         try:
-            aligned, shuffled = objective(a, b), objective(a, b[torch.arange(ROWS).roll(1)])
+            aligned, shuffled = _cost(objective, a, b), _cost(objective, a, b[torch.arange(ROWS).roll(1)])
         except ValueError:
             if tokens == 1:
                 raise
             return  # it takes single vectors only, and says so
-        hold(aligned.ndim == 0, f"the loss has shape {list(aligned.shape)}: reduce it to a scalar")
         hold(
             aligned < shuffled,
             f"at T = {tokens} aligned pairs cost {aligned:.4f}, shuffled ones {shuffled:.4f}: row i of a belongs to "
@@ -62,7 +67,7 @@ def has_finite_gradients(subject: Subject) -> None:
     for what, one, two in (("pairs", a, b), ("one pair", a[:1], b[:1]), ("equal vectors", a, a)):
         left, right = (x.values.clone().requires_grad_() for x in (one, two))
         objective.zero_grad()
-        loss: Tensor = objective(Embedding(left, one.mask), Embedding(right, two.mask))
+        loss = _cost(objective, Embedding(left, one.mask), Embedding(right, two.mask))
         hold(loss.isfinite(), f"the loss of {what} is {loss.item()}")
         hold(loss.requires_grad, f"the loss of {what} has no gradient: don't detach it")
         torch.autograd.backward(loss)
@@ -82,7 +87,7 @@ def treats_sides_alike(subject: Subject) -> None:
     if not objective.symmetric:
         raise Inapplicable("not symmetric")
     for a, b in _harder():
-        one, other = objective(a, b), objective(b, a)
+        one, other = _cost(objective, a, b), _cost(objective, b, a)
         hold(
             torch.allclose(one, other),
             f"symmetric = True, but a, b costs {one:.6f} and b, a {other:.6f}: average both directions, or say False",
@@ -95,7 +100,7 @@ def ignores_the_order_of_pairs(subject: Subject) -> None:
     objective = _built(subject)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
     for a, b in _harder():
-        one, other = objective(a, b), objective(a[order], b[order])
+        one, other = _cost(objective, a, b), _cost(objective, a[order], b[order])
         hold(torch.allclose(one, other), f"pairs in another order cost {other:.6f}, not {one:.6f}")
 
 
@@ -106,12 +111,12 @@ def honours_weights(subject: Subject) -> None:
     weights = torch.linspace(0.1, 2, ROWS, dtype=torch.float64)
     changed = False
     for a, b in _harder():
-        plain, equal = objective(a, b), objective(a, b, weights=torch.full_like(weights, 3.0))
+        plain, equal = _cost(objective, a, b), _cost(objective, a, b, weights=torch.full_like(weights, 3.0))
         hold(
             torch.allclose(equal, plain),
             f"equal weights of 3 give {equal:.6f}, none {plain:.6f}: the loss is the weighted mean",
         )
-        changed = changed or not torch.allclose(objective(a, b, weights=weights), plain)
+        changed = changed or not torch.allclose(_cost(objective, a, b, weights=weights), plain)
     hold(changed, "weights are ignored: the loss is the mean of the pairs' losses, weighted by `weights`")
 
 
@@ -126,9 +131,9 @@ def honours_masks(subject: Subject) -> None:
     for what, given in (("keys", {"keys": alike}), ("mask", {"mask": hidden})):
         changed = False
         for a, b in _harder():
-            masked = objective(a, b, **given)
+            masked = _cost(objective, a, b, **given)
             hold(masked.isfinite(), f"rows without negatives (by `{what}`) cost {masked.item()}: let them cost 0")
-            changed = changed or not torch.allclose(masked, objective(a, b))
+            changed = changed or not torch.allclose(masked, _cost(objective, a, b))
         hold(changed, f"`{what}` is ignored; if there are no negatives at all, say additive = True")
 
 
@@ -140,7 +145,10 @@ def adds_up(subject: Subject) -> None:
         raise Inapplicable("depends on the batch, by its negatives")
     half = ROWS // 2
     for a, b in _harder():
-        whole, parts = objective(a, b), (objective(a[:half], b[:half]) + objective(a[half:], b[half:])) / 2
+        whole, parts = (
+            _cost(objective, a, b),
+            (_cost(objective, a[:half], b[:half]) + _cost(objective, a[half:], b[half:])) / 2,
+        )
         hold(
             torch.allclose(whole, parts),
             f"additive = True, but the batch costs {whole:.6f} and its halves {parts:.6f}: say False",
@@ -155,7 +163,7 @@ def leaves_absent_rows_out(subject: Subject) -> None:
     for a, b in _harder():
         mask = b.mask.clone()
         mask[3] = False
-        with_it, without = objective(a, Embedding(b.values, mask)), objective(a[keep], b[keep])
+        with_it, without = _cost(objective, a, Embedding(b.values, mask)), _cost(objective, a[keep], b[keep])
         hold(
             torch.allclose(with_it, without),
             f"with an absent row the loss is {with_it:.6f}, without it {without:.6f}: drop pairs unless both present",

@@ -43,7 +43,9 @@ import pluggy, coembed.hookspecs
 view = Plugins()
 view.installed()
 before = set(sys.modules)
-view.plugin({name!r})
+error = view.plugin({name!r}).error
+if error is not None:
+    raise error
 print("\\n" + " ".join(sorted(set({heavy!r}) & (set(sys.modules) - before))))
 """
 
