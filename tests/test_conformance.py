@@ -33,6 +33,7 @@ GOOD = [
     ("pretext", "faulty/next", "faulty_pretexts:NextByte", {}),
     ("source", "faulty/pairs", "faulty_sources:Pairs", {}),
     ("index", "faulty/it", "faulty_indexes:Right", {}),
+    ("index", "faulty/approximate", "faulty_indexes:Approximate", {}),
     ("eval", "faulty/retrieval", "coembed.evaluation:Retrieval", {}),
 ]
 

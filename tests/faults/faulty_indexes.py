@@ -17,6 +17,16 @@ class Right(Exact):
     kind = COMPONENT
 
 
+class Approximate(Exact):
+    """Misses every fifth row, and says so: a right index that is not exact."""
+
+    kind = "faulty/approximate"
+    recall = 0.6
+
+    def search(self, q, k=10, where=None):
+        return [[hit for hit in hits if int(hit.id.removeprefix("id")) % 5] for hits in super().search(q, k, where)]
+
+
 class Changed(Right):
     """Its hits changed."""
 
