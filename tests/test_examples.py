@@ -1,0 +1,191 @@
+"""The numbered examples run from top to bottom and print what they promise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import runpy
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from coembed.cli import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MOST_LINES = 60
+
+Run = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the examples of this module work, side by side as a reader would run them."""
+    return tmp_path_factory.mktemp("examples")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for all examples: several of them read the same pictures and words.
+
+    Test processes that run side by side share their parent's folder, hence the cache too.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    monkeypatch.setenv("COEMBED_CACHE", str(root / "examples-cache"))
+
+
+@pytest.fixture(scope="module")
+def printed(desk: Path) -> Iterator[dict[str, str]]:
+    """What examples of this module have printed already, by name."""
+    yield {}
+
+
+@pytest.fixture
+def run(desk: Path, printed: dict[str, str]) -> Run:
+    """run("01") runs an example once, in the module's folder, and gives what it printed."""
+
+    def once(number: str) -> str:
+        if number not in printed:
+            (path,) = EXAMPLES.glob(f"{number}_*.py")
+            out = io.StringIO()
+            with contextlib.chdir(desk), contextlib.redirect_stdout(out), torch.random.fork_rng(devices=[]):
+                runpy.run_path(str(path), run_name="__main__")
+            printed[number] = out.getvalue()
+        return printed[number]
+
+    return once
+
+
+def numbers(line: str) -> list[float]:
+    """Every number of a line, in order."""
+    return [float(word.replace(",", "")) for word in re.findall(r"(?<![\w@])-?\d[\d,]*(?:\.\d+)?\b", line)]
+
+
+def line(text: str, start: str) -> str:
+    """The one line that begins with some words, indentation aside."""
+    (found,) = [line for line in text.splitlines() if line.strip().startswith(start)]
+    return found
+
+
+def test_every_example_is_short_and_run() -> None:
+    names = sorted(path.name for path in EXAMPLES.glob("[0-9]*"))
+    assert [name[:2] for name in names] == [f"{i:02}" for i in range(1, len(names) + 1)]
+    tests = {name.split("_")[1] for name in globals() if re.fullmatch(r"test_\d\d_\w+", name)}
+    assert tests == {name[:2] for name in names}
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for name in names:
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= MOST_LINES, name
+        assert f"({name})" in readme, f"examples/README.md does not name {name}"
+
+
+def test_01_words_find_pictures_that_never_trained(run: Run) -> None:
+    text = run("01")
+    for direction in ("image->text", "text->image"):
+        _, _, recall, chance = numbers(line(text, direction))
+        assert recall > 2.5 * chance
+    assert line(text, "an insect").split()[2:4] == ["lady", "beetle"]
+
+
+def test_02_training_beats_chance_spelling_and_no_training(run: Run) -> None:
+    text = run("02")
+    for block in text.split("\n\n")[1:3]:
+        chance, spelling, before, after = (
+            numbers(line(block, name))[1] for name in ("chance", "shared spelling", "before", "after")
+        )
+        assert after > 3 * max(chance, spelling, before)
+    assert "魚 (fish)" in text
+
+
+def test_03_a_private_encoder_trains_and_names_bad_items(run: Run) -> None:
+    text = run("03")
+    for direction in ("colour->name", "name->colour"):
+        mrr, chance = numbers(line(text, direction))
+        assert mrr > 2 * chance
+    assert "darkblue" in line(text, "dark blue")
+    assert "item 1: got str 'red'" in text
+
+
+def test_04_a_tower_joins_and_the_others_stay(run: Run) -> None:
+    run("01")
+    text = run("04")
+    assert text.count("bit-identical") == 2 and "CHANGED" not in text
+    for direction, times in (("german->text", 3), ("text->german", 3), ("german->image", 1.7), ("image->german", 1.7)):
+        _, recall, chance = numbers(line(text, direction).replace("R@10", "10"))
+        assert recall > times * chance, direction
+    assert "Kirschblüte" in line(text, "Blume")
+
+
+def test_05_maxsim_is_the_sum_of_what_it_explains(run: Run) -> None:
+    text = run("05")
+    rows = [row.split() for row in text.splitlines() if re.search(r"text->code|code->text", row)]
+    assert len(rows) == 4
+    assert all(float(row[-2]) > 5 / 100 for row in rows)  # chance MRR of a hundred is .05
+    assert {int(row[-1]) for row in rows if "token" in row}.isdisjoint({1})
+    total = numbers(line(text, "MaxSim"))[0]
+    parts = [float(row.split()[1]) for row in text.split("the sum of:\n")[1].splitlines()]
+    assert sum(parts) == pytest.approx(total, abs=0.005 * (len(parts) + 1))  # of rounded numbers
+
+
+def test_06_matryoshka_loses_less_when_cut(run: Run) -> None:
+    text = run("06")
+    rows = {
+        int(row[0]): row for row in (numbers(r) for r in text.splitlines()) if len(row) == 4 and row[1] == 4 * row[0]
+    }
+    assert sorted(rows) == [8, 16, 32, 64, 128, 384]
+    for width in (8, 16, 32, 64):
+        _, _, plain, nested = rows[width]
+        assert nested > plain
+    assert rows[384][3] > rows[384][2] - 0.05
+    assert "(1, 32)" in text
+
+
+def test_07_classes_nobody_trained_for(run: Run) -> None:
+    run("01")
+    _, _, accuracy, chance, majority = numbers(run("07").splitlines()[0])
+    assert accuracy > 2 * chance and accuracy > 1.5 * majority
+
+
+def test_08_train_words_say_what_trains_and_what_is_saved(run: Run) -> None:
+    text = run("08")
+    start = float(line(text, "untrained").split()[1])
+    found = {
+        word: [float(cell.replace(",", "")) for cell in line(text, word).split()[1:]]
+        for word in ("none", "last:1", "lora:4")
+    }
+    assert all(recall > start for recall, *_ in found.values())
+    trains = {word: row[2] for word, row in found.items()}
+    assert trains["none"] < trains["lora:4"] < trains["last:1"]
+    megabytes = {word: row[3] for word, row in found.items()}
+    assert megabytes["none"] < megabytes["lora:4"] < 5 < megabytes["last:1"]
+
+
+def test_09_from_scratch_learns_and_is_shown_beside_spelling(run: Run) -> None:
+    text = run("09")
+    for direction in ("english->japanese", "japanese->english"):
+        seen, held_out, spelling, chance = (float(cell) for cell in line(text, direction).split()[1:])
+        assert seen > held_out > spelling > chance
+
+
+def test_10_the_run_file_trains_and_the_commands_in_it_work(
+    run: Run, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("02")  # writes pairs.jsonl
+    (path,) = EXAMPLES.glob("10_*.yaml")
+    text = path.read_text(encoding="utf-8")
+    (desk / path.name).write_text(text, encoding="utf-8")
+    commands = [shlex.split(row) for row in re.findall(r"^#   coembed (.*)$", text, re.MULTILINE)]
+    assert [command[0] for command in commands] == ["align", "eval", "index", "search"]
+    out = {}
+    with contextlib.chdir(desk), torch.random.fork_rng(devices=[]):
+        for command in commands:
+            assert main(command) == 0, command
+            out[command[0]] = capsys.readouterr().out
+    assert line(out["align"], "english->japanese") == line(out["eval"], "english->japanese")
+    hits = [row.split() for row in out["search"].splitlines() if row.strip().startswith("1 ")]
+    assert len(hits) == 3 and hits[0][-1] == "魚"
