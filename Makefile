@@ -13,7 +13,7 @@ TESTS := $(wildcard tests plugins/*/tests)
 # Named after what it was made from: a changed or new pyproject sets up again, a mere checkout or touch does not.
 STAMP := .venv/.setup-$(shell cat constraints.txt $(PROJECTS) | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo test test-all lint docs wheels bench clean
+.PHONY: help setup demo test third-party test-all lint docs wheels bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ demo: setup ## run the main job on real data: train, table, queries, report.html
 
 test: setup ## the test suite without what is marked slow or external
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -q -n $(JOBS) -m "not slow and not external" $(ARGS)
+
+third-party: setup ## a stranger's plugin from wheels to search, and the authors' tutorial, in environments of their own
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_third_party.py tests/test_docs_authors.py -q -n $(JOBS) $(ARGS)
 
 test-all: setup ## every test
 	@$(BIN)/python -m pytest $(TESTS) -q $(ARGS)
