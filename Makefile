@@ -17,7 +17,7 @@ STAMP := .venv/.setup-$(shell cat constraints.txt $(PROJECTS) | cksum | cut -d' 
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with core and every plugin, editable; does nothing when nothing changed
 
