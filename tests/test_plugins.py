@@ -128,6 +128,10 @@ def test_unknown_names_say_who_provides_them(fakes, monkeypatch):
         view.find("infonec")
     with pytest.raises(PluginError, match="did you mean good"):
         view.find("godo/bytes")
+    with pytest.raises(PluginError, match=r"did you mean text/minilm\?$"):  # without its prefix
+        view.find("minilm")
+    with pytest.raises(PluginError, match="did you mean text/minilm(?!.*text/minilm)"):  # named once
+        view.find("text/minilmm")
     with pytest.raises(PluginError, match="no plugin provides 'nobody/x'"):
         view.find("nobody/x")
     monkeypatch.setattr("coembed.registry.known", lambda: _registry())

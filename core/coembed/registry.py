@@ -51,10 +51,10 @@ def components() -> dict[str, str]:
 def near(name: str, names: Sequence[str], most: int = 3) -> list[str]:
     """The names that look like this one, best first.
 
-    >>> near("dna/kmre", ["dna/kmer", "text/hf"])
+    >>> near("dna/kmre", ["dna/kmer", "text/hf", "dna/kmer"])
     ['dna/kmer']
     """
-    return difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+    return difflib.get_close_matches(name, dict.fromkeys(names), n=most, cutoff=0.6)
 
 
 def explain(name: str, package: str | None, offered: Sequence[str], installed: Sequence[str] = ()) -> str:
@@ -68,6 +68,7 @@ def explain(name: str, package: str | None, offered: Sequence[str], installed: S
     if package is None and name in everything:
         return f"`{name}` is provided by {known()[prefix]['package']}: run `coembed install {prefix}`"
     close = near(name, [*offered, *everything, *known()]) or near(prefix, [*known(), *installed])
+    close = close or [full for full in everything if full.partition("/")[2] == name]  # "emoji" is samples/emoji
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     if package is not None:
         listing = ", ".join(offered) or "nothing"
