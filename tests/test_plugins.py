@@ -130,7 +130,7 @@ def test_unknown_names_say_who_provides_them(fakes, monkeypatch):
         view.find("godo/bytes")
     with pytest.raises(PluginError, match=r"did you mean text/minilm\?$"):  # without its prefix
         view.find("minilm")
-    with pytest.raises(PluginError, match="did you mean text/minilm(?!.*text/minilm)"):  # named once
+    with pytest.raises(PluginError, match=r"did you mean text/minilm(?!.*text/minilm)"):  # named once
         view.find("text/minilmm")
     with pytest.raises(PluginError, match="no plugin provides 'nobody/x'"):
         view.find("nobody/x")
