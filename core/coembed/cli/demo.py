@@ -17,6 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and say what to type next."""
+    import shutil
+    import sys
     import warnings
 
     from coembed import CoembedWarning
@@ -54,9 +56,10 @@ def run(args: argparse.Namespace) -> int:
             say(f"      {hit.score:.3f}  {_short(hit)}")
     space = out / "space"
     say(f"\n{done.seconds:.0f} s. The report: {out / 'report.html'}. Now try:")
-    say(f"  coembed search {space} --from text --to image 'a slice of pizza'")
-    say(f"  coembed search {space} --from image --to text {out / 'drawn-heart.png'}")
-    say(f"  coembed search {space} --from text --to code 'copy a file'")
+    program = "coembed" if shutil.which("coembed") else sys.argv[0]  # `make demo` activates nothing
+    say(f"  {program} search {space} --from text --to image 'a slice of pizza'")
+    say(f"  {program} search {space} --from image --to text {out / 'drawn-heart.png'}")
+    say(f"  {program} search {space} --from text --to code 'copy a file'")
     if args.json:
         output.emit({"seconds": done.seconds, "seeds": seeds, "rows": [row.to_json() for row in done.rows]})
     return 0
