@@ -18,30 +18,38 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Aim:
-    """A figure that was promised: `value` is what was measured (None: it could not be), `aim` the most it may be."""
+    """A figure that was promised: `value` is what was measured (None: it could not be).
+
+    `aim` is the most that it may be, or with `least` the least.
+    """
 
     name: str
     value: float | None
     aim: float
+    least: bool = False
 
     def met(self, busy: bool = False) -> bool | None:
         """Whether the aim is met; None, no conclusion, without a value or from a busy machine.
 
         >>> Aim("import", 30.0, 80.0).met(), Aim("import", 30.0, 80.0).met(busy=True)
         (True, None)
+        >>> Aim("times the peer", 4.0, 5.0, least=True).met()
+        False
         """
-        return None if busy or self.value is None or not math.isfinite(self.value) else self.value <= self.aim
+        if busy or self.value is None or not math.isfinite(self.value):
+            return None
+        return self.value >= self.aim if self.least else self.value <= self.aim
 
 
 @dataclass(frozen=True)
 class Report:
     """The outcome of one benchmark: rows hold `system`, `case` and the bench's own columns.
 
-    `load` is the highest load average seen (None: not known), `packages` those whose versions matter, `units` what
+    `load` is the highest load average seen (None: not known, or figures that load does not change), `packages` those whose versions matter, `units` what
     the columns are counted in.
 
     >>> Report("demo", [{"system": "ours", "case": "a", "ms": 3.0}], [Aim("a", 3.0, 5.0)], load=0.0).to_json()["aims"]
-    [{'name': 'a', 'value': 3.0, 'aim': 5.0, 'met': True}]
+    [{'name': 'a', 'value': 3.0, 'aim': 5.0, 'least': False, 'met': True}]
     """
 
     bench: str
@@ -63,7 +71,10 @@ class Report:
             "machine": machine.facts() | around,
             "versions": machine.versions(self.packages),
             "rows": self.rows,
-            "aims": [{"name": aim.name, "value": aim.value, "aim": aim.aim, "met": aim.met(busy)} for aim in self.aims],
+            "aims": [
+                {"name": aim.name, "value": aim.value, "aim": aim.aim, "least": aim.least, "met": aim.met(busy)}
+                for aim in self.aims
+            ],
         }
 
     def show(self) -> None:
@@ -91,8 +102,8 @@ class Report:
         console.print(table)
         console.print(", ".join(f"{name} {version or 'missing'}" for name, version in data["versions"].items()))
         for aim in data["aims"]:
-            value, most = _cell(aim["value"]), _cell(aim["aim"])
-            console.print(f"aim {aim['name']}: {value}, at most {most}: {_verdict(aim['met'])}")
+            value, bound = _cell(aim["value"]), f"at {'least' if aim['least'] else 'most'} {_cell(aim['aim'])}"
+            console.print(f"aim {aim['name']}: {value}, {bound}: {_verdict(aim['met'])}")
         if on["busy"]:
             console.print(f"The machine was busier than its {on['cores']} cores (load {on['load']}): no conclusion.")
 
@@ -104,4 +115,6 @@ def _verdict(met: bool | None) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"  # a recall needs its third digit

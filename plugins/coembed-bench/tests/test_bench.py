@@ -31,7 +31,7 @@ def test_json_has_the_promised_shape_and_survives_a_round_trip():
     assert {"processor", "cores", "memory_gib", "load", "busy"} <= set(data["machine"])
     assert data["versions"]["no-such-package"] is None and data["versions"]["coembed"]
     assert all({"system", "case"} <= set(row) for row in data["rows"])
-    assert data["aims"] == [{"name": "a", "value": 3.0, "aim": 5.0, "met": True}]
+    assert data["aims"] == [{"name": "a", "value": 3.0, "aim": 5.0, "least": False, "met": True}]
 
 
 @pytest.mark.parametrize(
