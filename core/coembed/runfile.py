@@ -31,6 +31,7 @@ FIT: dict[str, tuple[type, ...]] = {
     "steps": (int,),
     "batch_size": (int,),
     "micro_batch": (int,),
+    "mixing": (float,),
     "lr": (float, dict),
     "weight_decay": (float,),
     "warmup": (float,),

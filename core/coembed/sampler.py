@@ -14,6 +14,20 @@ def counter(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def proportions(sizes: Sequence[int], weights: Sequence[float], temperature: float) -> list[float]:
+    """Shares of tasks: each one's weight times its size to the power of 1 / temperature; they need not add up to 1.
+
+    At 1 every record is drawn equally often; towards infinity every task is, so that a small one is not drowned.
+    Raises ValueError for a temperature that is not positive. Source: Arivazhagan et al. 2019, section 4.2.
+
+    >>> proportions([100, 4], [1.0, 1.0], 2.0)
+    [10.0, 2.0]
+    """
+    if not temperature > 0:
+        raise ValueError(f"mixing {temperature} must be positive: 1 in proportion to size, more for equal shares")
+    return [weight * float(size) ** (1 / temperature) for size, weight in zip(sizes, weights, strict=True)]
+
+
 class Schedule:
     """Batches of several tasks over many steps, without a state of its own.
 

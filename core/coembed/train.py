@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +11,17 @@ import torch
 from torch import nn
 
 from coembed import checkpoint
-from coembed.embedder import Embedder, seeded
 from coembed.embedding import Embedding
 from coembed.features import FeatureStore
+from coembed.frozen import digest, frozen_features
 from coembed.history import History
-from coembed.items import content_key
 from coembed.objectives import Objective
-from coembed.optim import parameter_groups, rate_factor
+from coembed.optim import parameter_groups
 from coembed.plugins import build
 from coembed.progress import bar
-from coembed.sampler import Schedule, counter
-from coembed.sources import Record, Source
+from coembed.sampler import Schedule, proportions
+from coembed.sources import Source
+from coembed.step import Step
 from coembed.stopping import between_steps
 from coembed.tasks import Contrast, Task
 
@@ -42,6 +39,7 @@ def fit(
     steps: int | None = None,
     batch_size: int = 256,
     micro_batch: int | None = None,
+    mixing: float = 1.0,
     lr: float | Mapping[str, float] = 1e-3,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
@@ -60,9 +58,11 @@ def fit(
 
     Give `source` and `objective` (every pair of the space's towers that records share becomes a task) or `tasks`.
     `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
-    the same gradient and less memory. `lr` is the peak rate, for all or by tower name ("*": the others),
-    after a linear warm-up over the share `warmup` of the steps and before a cosine to zero. `precision` is "fp32",
-    "bf16" (autocast) or "auto" (bf16 on a GPU that has it). Features of frozen towers are computed once and cached.
+    the same gradient and less memory. Several tasks share the steps by their batches to the power of 1 / `mixing`,
+    times their weights: 1 is in proportion, towards infinity all are equal. `lr` is the peak rate, for all or by tower
+    name ("*": the others), after a linear warm-up over the share `warmup` of the steps and before a cosine to zero.
+    `precision` is "fp32", "bf16" (autocast) or "auto" (bf16 on a GPU that has it). Features of frozen towers are
+    computed once and cached.
     With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
     checkpoint with the same bits as if it never had; Ctrl-C ends after the step and its checkpoint. `held_out` is
     evaluated every `eval_every` steps and at the end.
@@ -85,8 +85,8 @@ def fit(
             raise ValueError(f"a task on {', '.join(task.towers)} has no usable record among {len(task.source)}")
     per_epoch = sum(max(1, len(usable) // batch_size) for usable in records)
     total = steps if steps is not None else max(1, round(epochs * per_epoch))
-    # Several tasks share the steps by the batches that they have, times their weights.
-    shares = [task.weight * max(1, len(usable) // batch_size) for task, usable in zip(tasks, records, strict=True)]
+    batches = [max(1, len(usable) // batch_size) for usable in records]
+    shares = proportions(batches, [task.weight for task in tasks], mixing)
     schedule = Schedule([len(u) for u in records], shares, batch_size=batch_size, steps=total, seed=seed)
 
     device = next(space.parameters()).device
@@ -100,23 +100,23 @@ def fit(
         raise ValueError(f"precision {precision!r}: use 'fp32', 'bf16' or 'auto'")
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
     run = {
         "tasks": [task.describe() for task in tasks],
         "train": {name: "locked" if space[name].locked else space[name].train_word for name in towers},
         "steps": total,
         "batch_size": batch_size,
+        "mixing": mixing,
         "lr": dict(lr) if isinstance(lr, Mapping) else lr,
         "weight_decay": weight_decay,
         "warmup": warmup,
         "clip": clip,
         "precision": precision,
         "seed": seed,
-        "data": [_digest(usable) for usable in records] if out is not None else [],
+        "data": [digest(usable) for usable in records] if out is not None else [],
     }
     store = (cache if isinstance(cache, FeatureStore) else FeatureStore()) if cache else None
-    features = _frozen_features(space, tasks, records, store, progress)
+    features = frozen_features(space, tasks, records, store, progress)
     for name in towers:
         seen = [part[name][1] for part in features.values() if name in part]
         if seen and not space[name].locked:
@@ -126,34 +126,15 @@ def fit(
         start = checkpoint.restore(newest, modules, optimizer, run)
     history = History(folder / "history.jsonl" if folder is not None else None, resumed_at=start)
 
+    take = Step(space, tasks, records, features, schedule, optimizer, total, warmup, clip, micro_batch, precision, seed)
     space.train()
     try:
         with bar("train", total, progress, unit="steps") as advance, between_steps(folder is not None) as stopped:
             advance(start)
             for step in range(start, total):
-                began = time.perf_counter()
-                index, at = schedule.batch(step)
-                task, batch = tasks[index], [records[index][i] for i in at]
-                factor = rate_factor(step, total, warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * factor
-                own = counter(seed, "step", step)  # all randomness of a step, so that it can happen again
-                embed = Embedder(space, batch, at, features.get(index, {}), micro_batch=micro_batch, seed=own)
-                with seeded(own, device), autocast:
-                    loss = task.loss(batch, embed, space)
-                if not loss.isfinite():
-                    raise ValueError(f"step {step}: the loss is {loss.item()}; lower lr ({lr}) or check the data")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                with autocast:
-                    embed.backward()
-                if clip:
-                    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
-                optimizer.step()
-                rate = optimizer.param_groups[0]["lr"]
-                row = {"step": step + 1, "task": index, "loss": loss.item(), "lr": rate}
-                history.log({**row, "seconds": round(time.perf_counter() - began, 4)})
-                advance(1, loss=f"{loss.item():.4f}", lr=f"{rate:.1e}")
+                row = take(step)
+                history.log(row)
+                advance(1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.1e}")
                 done = step + 1
                 if folder is not None and done < total and (done % checkpoint_every == 0 or stopped()):
                     checkpoint.save(folder / "checkpoints", done, modules, optimizer, run)
@@ -181,31 +162,6 @@ def _tasks(space: Space, source: str | Source | None, objective: str | Objective
     return [Contrast(built, pair, objective) for pair in combinations(space, 2) if pair in shared]
 
 
-def _frozen_features(
-    space: Space,
-    tasks: Sequence[Task],
-    records: Sequence[Sequence[Record]],
-    store: FeatureStore | None,
-    progress: bool,
-) -> dict[int, dict[str, tuple[dict[int, int], Embedding]]]:
-    """By task and tower: where a record's row is, and the features of all records that have the tower."""
-    found: dict[int, dict[str, tuple[dict[int, int], Embedding]]] = {}
-    if store is None:
-        return found
-    for index, task in enumerate(tasks):
-        roles = task.roles if isinstance(task, Contrast) else {}
-        for name in task.towers if isinstance(task, Contrast) else ():
-            tower = space[name]
-            if not tower.frozen:
-                continue
-            at = [i for i, record in enumerate(records[index]) if name in record]
-            prompt = tower.encoder.prompt_for(roles.get(name))
-            items = [records[index][i][name] for i in at]
-            features = store.features(tower, items, prompt=prompt, progress=progress)
-            found.setdefault(index, {})[name] = ({i: row for row, i in enumerate(at)}, features)
-    return found
-
-
 def _evaluate(space: Space, held_out: Source, store: FeatureStore | None) -> Mapping[str, Any]:
     from coembed.evaluation import evaluate
 
@@ -215,19 +171,6 @@ def _evaluate(space: Space, held_out: Source, store: FeatureStore | None) -> Map
             return evaluate(space, held_out)
     finally:
         space.train(training)
-
-
-def _digest(records: Sequence[Record]) -> str:
-    """What tells a changed data set from the same one: ids and contents, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for record in records:
-        digest.update(repr((record.id, record.weight)).encode())
-        for name, item in record.items.items():
-            try:
-                digest.update(name.encode() + content_key(item))
-            except TypeError:  # an item of a private kind: its id stands for it
-                digest.update(name.encode())
-    return digest.hexdigest()
 
 
 def _sign(space: Space, tasks: Sequence[Task], towers: Sequence[str], run: dict[str, Any], history: History) -> None:
