@@ -98,9 +98,15 @@ class Tower(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def train(self, mode: bool = True) -> Tower:
-        """As in torch, but a frozen encoder stays in evaluation mode: its dropout and norms must not move."""
+        """As in torch, but what does not train stays in evaluation mode: no dropout, no statistics that move."""
         super().train(mode and not self.locked)
-        if self.frozen:
+        if self.train_word.startswith("last:") and self.training:
+            self.encoder.eval()
+            for block in self.encoder.blocks()[-int(self.train_word.removeprefix("last:")) :]:
+                block.train()
+        elif self.train_word.startswith("lora:") and self.training:
+            keep_still(self.encoder)
+        elif self.frozen:
             self.encoder.eval()
         return self
 
@@ -145,3 +151,13 @@ class Tower(nn.Module):
         finally:
             self.train(training)
         return assemble(parts, len(items), self.dim, self.sizes, dim)
+
+
+def keep_still(module: nn.Module) -> None:
+    """Evaluation mode for every part that has weights or statistics of its own, none of which trains."""
+    state = [*module.parameters(), *module.buffers()]
+    if state and not any(tensor.requires_grad for tensor in state):
+        module.eval()
+        return
+    for child in module.children():
+        keep_still(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 from coembed import checkpoint
+from coembed.averaging import Averages
+from coembed.blocks import tuned
 from coembed.embedding import Embedding
 from coembed.features import FeatureStore
 from coembed.frozen import digest, frozen_features
@@ -41,10 +44,14 @@ def fit(
     micro_batch: int | None = None,
     mixing: float = 1.0,
     lr: float | Mapping[str, float] = 1e-3,
+    layer_decay: float = 1.0,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
     clip: float = 1.0,
+    ema: float | None = None,
     precision: str = "auto",
+    checkpointing: bool = False,
+    compile: bool | str = False,
     seed: int = 0,
     held_out: Source | None = None,
     eval_every: int | None = None,
@@ -60,9 +67,13 @@ def fit(
     `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
     the same gradient and less memory. Several tasks share the steps by their batches to the power of 1 / `mixing`,
     times their weights: 1 is in proportion, towards infinity all are equal. `lr` is the peak rate, for all or by tower
-    name ("*": the others), after a linear warm-up over the share `warmup` of the steps and before a cosine to zero.
-    `precision` is "fp32", "bf16" (autocast) or "auto" (bf16 on a GPU that has it). Features of frozen towers are
-    computed once and cached.
+    name ("*": the others), after a linear warm-up over the share `warmup` of the steps and before a cosine to zero;
+    with `layer_decay` block i of an encoder's n gets its tower's rate times `layer_decay ** (n - i)`, what lies below
+    the blocks `layer_decay ** n`. With `ema` the space is evaluated with, and ends with, the exponential average of its
+    weights over the steps (0.999: over about the last thousand); checkpoints hold both it and the raw weights.
+    `precision` is "fp32", "bf16" (autocast) or "auto" (bf16 on a GPU that has it). `checkpointing` computes the blocks
+    that train once more in the backward pass rather than keep what is inside them; `compile` puts them through
+    torch.compile (True, or the name of a backend). Features of frozen towers are computed once and cached.
     With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
     checkpoint with the same bits as if it never had; Ctrl-C ends after the step and its checkpoint. `held_out` is
     evaluated every `eval_every` steps and at the end.
@@ -93,7 +104,11 @@ def fit(
     modules: dict[str, nn.Module] = {f"task{i}": task.to(device) for i, task in enumerate(tasks)}
     towers = sorted({tower for task in tasks for tower in task.towers})
     modules |= {f"tower-{name}": space[name] for name in towers if space[name].trainable()}
-    optimizer = torch.optim.AdamW(parameter_groups(space, tasks, towers, lr, weight_decay))
+    optimizer = torch.optim.AdamW(parameter_groups(space, tasks, towers, lr, weight_decay, layer_decay))
+    trains = {f"{name}.{key}": p for name in towers for key, p in space[name].trainable().items()}
+    average = Averages(trains, ema) if ema is not None else None
+    if average is not None:
+        modules["average"] = average
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch {micro_batch} must be at least 1, or None for the whole batch")
     if precision not in ("fp32", "bf16", "auto"):
@@ -108,10 +123,13 @@ def fit(
         "batch_size": batch_size,
         "mixing": mixing,
         "lr": dict(lr) if isinstance(lr, Mapping) else lr,
+        "layer_decay": layer_decay,
         "weight_decay": weight_decay,
         "warmup": warmup,
         "clip": clip,
+        "ema": ema,
         "precision": precision,
+        "compile": compile,
         "seed": seed,
         "data": [digest(usable) for usable in records] if out is not None else [],
     }
@@ -129,10 +147,16 @@ def fit(
     take = Step(space, tasks, records, features, schedule, optimizer, total, warmup, clip, micro_batch, precision, seed)
     space.train()
     try:
-        with bar("train", total, progress, unit="steps") as advance, between_steps(folder is not None) as stopped:
+        with (
+            bar("train", total, progress, unit="steps") as advance,
+            between_steps(folder is not None) as stopped,
+            tuned({name: space[name] for name in towers}, checkpointing=checkpointing, compile=compile),
+        ):
             advance(start)
             for step in range(start, total):
                 row = take(step)
+                if average is not None:
+                    average.update(step + 1)
                 history.log(row)
                 advance(1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.1e}")
                 done = step + 1
@@ -141,9 +165,11 @@ def fit(
                 if stopped() and done < total:
                     raise KeyboardInterrupt
                 if held_out is not None and (done == total or (eval_every and done % eval_every == 0)):
-                    history.log({"step": done, "figures": _evaluate(space, held_out, store)})
+                    history.log({"step": done, "figures": _evaluate(space, held_out, store, average)})
         if folder is not None:
             checkpoint.save(folder / "checkpoints", total, modules, optimizer, run)
+        if average is not None:
+            average.settle()
     finally:
         space.eval()
     _sign(space, tasks, towers, run, history)
@@ -162,12 +188,14 @@ def _tasks(space: Space, source: str | Source | None, objective: str | Objective
     return [Contrast(built, pair, objective) for pair in combinations(space, 2) if pair in shared]
 
 
-def _evaluate(space: Space, held_out: Source, store: FeatureStore | None) -> Mapping[str, Any]:
+def _evaluate(
+    space: Space, held_out: Source, store: FeatureStore | None, average: Averages | None
+) -> Mapping[str, Any]:
     from coembed.evaluation import evaluate
 
     training = space.training
     try:
-        with space.cached(store):
+        with space.cached(store), average.applied() if average is not None else nullcontext():
             return evaluate(space, held_out)
     finally:
         space.train(training)
