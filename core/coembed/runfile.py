@@ -33,10 +33,14 @@ FIT: dict[str, tuple[type, ...]] = {
     "micro_batch": (int,),
     "mixing": (float,),
     "lr": (float, dict),
+    "layer_decay": (float,),
     "weight_decay": (float,),
     "warmup": (float,),
     "clip": (float,),
+    "ema": (float,),
     "precision": (str,),
+    "checkpointing": (bool,),
+    "compile": (bool, str),
     "seed": (int,),
     "eval_every": (int,),
     "checkpoint_every": (int,),
@@ -224,6 +228,6 @@ def _fit(part: Part) -> dict[str, Any]:
             where = part.at(key) if name is None else part.at(key, name)
             if isinstance(value, dict) and (isinstance(number, bool) or not isinstance(number, (int, float))):
                 raise RunError(f"{where}: a number is expected, got {describe(number)}")
-            if not isinstance(number, str) and (number < 0 or (number == 0 and key not in MAY_BE_ZERO)):
+            if not isinstance(number, (str, bool)) and (number < 0 or (number == 0 and key not in MAY_BE_ZERO)):
                 raise RunError(f"{where}: {number} must be {'at least 0' if key in MAY_BE_ZERO else 'positive'}")
     return settings

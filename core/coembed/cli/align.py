@@ -17,9 +17,13 @@ SETTINGS = {  # of `coembed.fit`, as flags
     "steps": (int, "how many steps to train, in place of epochs"),
     "batch_size": (int, "the batch that the loss sees (default: 256)"),
     "lr": (float, "peak learning rate (default: 0.001)"),
+    "layer_decay": (float, "what each block's rate is of the one above it (default: 1)"),
     "weight_decay": (float, "weight decay (default: 0.01)"),
     "warmup": (float, "share of the steps that warm up (default: 0.1)"),
+    "ema": (float, "end with the average of the weights at this decay, such as 0.999 (default: the last weights)"),
     "precision": (str, "fp32, bf16 or auto (default: auto)"),
+    "checkpointing": (bool, "compute blocks again in the backward pass: less memory, more time"),
+    "compile": (bool, "put the blocks that train through torch.compile"),
     "seed": (int, "of initial weights, batches and the split (default: 0)"),
     "eval_every": (int, "measure the held-out records every so many steps"),
     "checkpoint_every": (int, "keep a checkpoint every so many steps (default: 200)"),
@@ -47,7 +51,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     take("--held-out", type=float, metavar="SHARE", help="share of the groups to measure on (default: 0.1; 0: none)")
     take("--out", metavar="DIR", help="where the space, its history and its checkpoints go")
     for name, (kind, meaning) in SETTINGS.items():
-        take(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=meaning)
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            take(flag, action="store_true", default=None, help=meaning)
+        else:
+            take(flag, type=kind, metavar="X", help=meaning)
     take("--device", help="cpu, cuda, mps or auto (default: auto)")
     take("--restart", action="store_true", help="begin anew where --out holds checkpoints of this or another run")
     flags.add_json(parser, "the figures")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from coembed.space import Space
 
 
+FREE = ("eval_every", "checkpoint_every", "checkpointing")  # settings that change no bit of what is trained
+
+
 def train(plan: Run, *, restart: bool = False) -> dict[str, Any]:
     """Run a plan; returns what `coembed align --json` prints.
 
@@ -94,7 +97,7 @@ def _facts(plan: Run) -> dict[str, Any]:
     facts = asdict(plan)
     for key in ("out", "device"):
         del facts[key]
-    facts["fit"] = {key: value for key, value in facts["fit"].items() if key not in ("eval_every", "checkpoint_every")}
+    facts["fit"] = {key: value for key, value in facts["fit"].items() if key not in FREE}
     plain: dict[str, Any] = json.loads(json.dumps(bare(facts)))
     return plain
 
