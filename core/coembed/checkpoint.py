@@ -1,9 +1,11 @@
-"""Checkpoints: one safetensors file a step, written whole, the last two kept."""
+"""Checkpoints: one safetensors file a step, written whole, the last two kept; safe from a kill and a power cut."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coembed.plugins import CoembedWarning
 from coembed.weights import WeightsError
 
 NAME = re.compile(r"step-(\d{8})\.safetensors")
@@ -21,10 +24,18 @@ class ResumeError(ValueError):
     """A checkpoint that belongs to another run; the message names what differs."""
 
 
-def save(folder: Path, step: int, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, run: Any) -> None:
+def save(
+    folder: Path,
+    step: int,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    run: Any,
+    world: int = 1,
+) -> None:
     """Write a checkpoint of the modules' state and the optimizer's; `run` is the configuration, plain JSON.
 
-    Everything is in one file that appears at once, so a kill at any moment leaves the one before.
+    Everything is in one file that appears at once and is on the disk by then, so that a kill at any moment leaves the
+    one before. What a kill left half written is removed.
     """
     from safetensors.torch import save_file
 
@@ -32,14 +43,28 @@ def save(folder: Path, step: int, modules: Mapping[str, nn.Module], optimizer: t
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("step-*.part"):
+        left.unlink()
     path = folder / f"step-{step:08d}.safetensors"
     part = path.with_suffix(".part")
     # Tied weights share storage, which safetensors refuses: clones are written, and loading fills both.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(plain, str(part), metadata={"run": json.dumps(run), "step": str(step)})
+    save_file(plain, str(part), metadata={"run": json.dumps(run), "step": str(step), "world": str(world)})
+    _to_disk(part)
     part.replace(path)
+    _to_disk(folder)  # the new name itself
     for old in sorted(folder.glob("step-*.safetensors"))[:-KEEP]:
         old.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # a folder can't be opened there
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def latest(folder: Path) -> Path | None:
@@ -48,10 +73,14 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, run: Any) -> int:
+def restore(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, run: Any, world: int = 1
+) -> int:
     """Load a checkpoint into the modules and the optimizer; returns the number of steps done.
 
-    Raises ResumeError naming the settings that differ from `run`, WeightsError if the file is damaged.
+    Another number of processes (`world`) may go on with a run, with a warning: sums are taken in another order and
+    dropout draws other masks, so that what comes out is as good but not the same to the bit. Raises ResumeError naming
+    the settings that differ from `run`, WeightsError if the file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -65,6 +94,13 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
     different = differences(before, json.loads(json.dumps(run)))
     if different:
         raise ResumeError(f"{path} is of another run: {'; '.join(different)}. Use the same settings, or another folder")
+    if int(facts["world"]) != world:
+        warnings.warn(
+            f"{path} was written by {facts['world']} processes, now there are {world}: the run goes on, but not with "
+            "the same bits",
+            CoembedWarning,
+            stacklevel=2,
+        )
     for name, module in modules.items():
         prefix = f"module.{name}."
         module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})

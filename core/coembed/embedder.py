@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
+from coembed.distributed import ONE, Ranks
 from coembed.embedding import Embedding
 from coembed.items import BadItem
 from coembed.sampler import counter
@@ -17,17 +18,21 @@ from coembed.tower import Tower
 
 # By tower: where a record's row is, and the features of all records that have the tower.
 Features = Mapping[str, tuple[dict[int, int], Embedding]]
+Through = Callable[[Sequence[int]], Embedding]
 
 
 @dataclass
 class _Later:
-    """Rows that were embedded without a graph; `leaf` gathers the gradient that the loss has for them."""
+    """Rows whose gradient is taken on once the loss has it; `leaf` gathers it for the whole batch.
 
-    tower: Tower
-    name: str
-    rows: list[int]
-    role: str | None
+    `rows` are this process's own, at `part` of the leaf; `graph` holds them, or they go `through` the tower again.
+    """
+
+    through: Through
+    rows: Sequence[int]
+    part: slice
     leaf: Embedding
+    graph: Embedding | None
 
 
 class Embedder:
@@ -36,7 +41,8 @@ class Embedder:
     A frozen tower's rows come from `features`. Others are encoded `micro_batch` rows at a time (None: all at once):
     first without a graph, and once the loss has its gradient for the vectors, again with one, chunk by chunk. The
     gradient is that of the whole batch; memory is that of one chunk. Randomness is a function of (seed, tower, chunk),
-    so the second pass drops what the first dropped.
+    so the second pass drops what the first dropped. Of several processes (`ranks`) each takes its own part of the rows
+    and gets the vectors of all; their gradients are added up in `backward`.
     Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, section 3.2.
     """
 
@@ -49,43 +55,80 @@ class Embedder:
         *,
         micro_batch: int | None = None,
         seed: int = 0,
+        ranks: Ranks = ONE,
     ) -> None:
         self.space, self.batch, self.at, self.features = space, batch, at, features
-        self.micro_batch, self.seed = micro_batch, seed
+        self.micro_batch, self.seed, self.ranks = micro_batch, seed, ranks
         self.device = next(space.parameters()).device
         self._later: list[_Later] = []
 
     def __call__(self, name: str, rows: Sequence[int], role: str | None) -> Embedding:
         """Rows of the batch through a tower."""
         tower = self.space[name]
-        if name in self.features:
-            places, cached = self.features[name]
-            chosen = torch.tensor([places[self.at[i]] for i in rows])
-            aligned: Embedding = tower.aligner(cached[chosen].to(self.device))
-            return aligned
-        if self.micro_batch is None or len(rows) <= self.micro_batch or not tower.trainable():
-            return self._encode(tower, name, rows, role)
-        with torch.no_grad():
-            whole = Embedding.cat([self._encode(tower, name, chunk, role) for chunk in self._chunks(rows)])
-        leaf = replace(whole, values=whole.values.detach().requires_grad_())
-        self._later.append(_Later(tower, name, list(rows), role, leaf))
+        cached = name in self.features
+
+        def through(chosen: Sequence[int]) -> Embedding:
+            return self._aligned(tower, name, chosen) if cached else self._encode(tower, name, chosen, role)
+
+        part = self.ranks.share.part(len(rows))
+        own = rows[part]
+        # A process without a row embeds one all the same and drops it: so it knows the vectors' width and type.
+        mine = own or rows[:1]
+        again = not cached and self.micro_batch is not None and len(mine) > self.micro_batch and bool(tower.trainable())
+        if not again:
+            graph = through(mine)
+            if self.ranks.world == 1:
+                return graph
+        else:
+            with torch.no_grad():
+                graph = Embedding.cat([through(chunk) for chunk in self._chunks(mine)])
+        whole = self.ranks.gather(graph[: len(own)], len(rows))
+        learns = again or graph.values.requires_grad
+        leaf = replace(whole, values=whole.values.detach().requires_grad_(learns))
+        if learns:
+            self._later.append(_Later(through, own, part, leaf, None if again else graph))
         return leaf
 
     def backward(self) -> None:
         """The second pass: call it after `loss.backward()`, under the same autocast."""
-        for later in self._later:
-            gradient, start = later.leaf.values.grad, 0
-            for chunk in self._chunks(later.rows):
-                if gradient is not None:  # None: the loss did not use this tower's rows
-                    again = self._encode(later.tower, later.name, chunk, later.role)
-                    width = again.values.shape[1]  # this chunk's own longest row
-                    again.values.backward(gradient[start : start + len(chunk), :width].to(again.values.dtype))
+        for later, gradient in zip(self._later, self._gradients(), strict=True):
+            if gradient is None or not later.rows:  # None: the loss did not use this tower's rows
+                continue
+            start = 0
+            for chunk in [later.rows] if later.graph is not None else self._chunks(later.rows):
+                again = later.graph if later.graph is not None else later.through(chunk)
+                width = again.values.shape[1]  # this chunk's own longest row
+                again.values.backward(gradient[start : start + len(chunk), :width].to(again.values.dtype))
                 start += len(chunk)
         self._later.clear()
+
+    def _gradients(self) -> list[torch.Tensor | None]:
+        """Of each leaf the gradient of this process's own rows, added up over the processes; None if there is none."""
+        leaves = [later.leaf.values for later in self._later]
+        if self.ranks.world == 1 or not leaves:
+            return [leaf.grad for leaf in leaves]
+        has = torch.tensor([float(leaf.grad is not None) for leaf in leaves], device=leaves[0].device)
+        found: list[torch.Tensor | None] = []
+        for later, any_has in zip(self._later, self.ranks.maximum(has).tolist(), strict=True):
+            if any_has:
+                leaf = later.leaf.values
+                wide = torch.promote_types(leaf.dtype, torch.float32)  # a sum of half would lose small parts
+                total = torch.zeros_like(leaf, dtype=wide) if leaf.grad is None else leaf.grad.to(wide)
+                found.append(self.ranks.add(total.contiguous())[later.part])
+            else:
+                found.append(None)
+        return found
 
     def _chunks(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
         size = self.micro_batch or len(rows)
         return (rows[i : i + size] for i in range(0, len(rows), size))
+
+    def _aligned(self, tower: Tower, name: str, rows: Sequence[int]) -> Embedding:
+        places, cached = self.features[name]
+        chosen = torch.tensor([places[self.at[i]] for i in rows])
+        with seeded(counter(self.seed, name, rows[0]), self.device):
+            aligned: Embedding = tower.aligner(cached[chosen].to(self.device))
+        return aligned
 
     def _encode(self, tower: Tower, name: str, rows: Sequence[int], role: str | None) -> Embedding:
         encoder = tower.encoder

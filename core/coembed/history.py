@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ class History:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resumed_at and path.exists():
                 self.rows = [row for row in map(_parse, path.read_text().splitlines()) if 0 < row["step"] <= resumed_at]
-            path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            part = path.with_suffix(".part")  # a kill leaves the old file or the new one
+            part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            part.replace(path)
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a row."""
@@ -35,6 +38,12 @@ class History:
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+
+    def sync(self) -> None:
+        """Make sure that the rows so far outlive a power cut: a checkpoint relies on them."""
+        if self.path is not None:
+            with self.path.open("a") as file:
+                os.fsync(file.fileno())
 
     @property
     def losses(self) -> list[float]:

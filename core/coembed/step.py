@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from coembed.distributed import ONE, Ranks
 from coembed.embedder import Embedder, Features, seeded
 from coembed.optim import rate_factor
 from coembed.sampler import Schedule, counter
+from coembed.sharing import ALONE, shared
 from coembed.sources import Record
-from coembed.tasks import Task
+from coembed.tasks import Contrast, Pretext, Task
 
 if TYPE_CHECKING:
     from coembed.space import Space
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 class Step:
     """Takes step s of a run: which records, which task and all randomness are functions of the seed and s.
 
-    `records` and `features` are those of each task; `precision` is "fp32" or "bf16".
+    `records` and `features` are those of each task; `precision` is "fp32" or "bf16". Several processes (`ranks`) take
+    the step together and end it with the same weights.
     """
 
     space: Space
@@ -40,6 +44,7 @@ class Step:
     micro_batch: int | None
     precision: str
     seed: int
+    ranks: Ranks = ONE
 
     def __call__(self, step: int) -> dict[str, Any]:
         """Take a step; returns its row of the history. Raises ValueError if the loss is not finite."""
@@ -52,22 +57,54 @@ class Step:
             group["lr"] = group["peak"] * factor
         own = counter(self.seed, "step", step)  # all randomness of a step, so that it can happen again
         features = self.features.get(index, {})
-        embed = Embedder(self.space, batch, at, features, micro_batch=self.micro_batch, seed=own)
-        with seeded(own, device), self._autocast(device):
-            loss = task.loss(batch, embed, self.space)
-        if not loss.isfinite():
+        embed = Embedder(self.space, batch, at, features, micro_batch=self.micro_batch, seed=own, ranks=self.ranks)
+        with self._autocast(device):
+            loss = part_of_loss(task, batch, embed, self.space, self.ranks, own)
+        value = self.ranks.add(loss.detach().clone()).item()  # before the check, so that all ranks stop or none
+        if not math.isfinite(value):
             peak = max(group["peak"] for group in self.optimizer.param_groups)
-            raise ValueError(f"step {step}: the loss is {loss.item()}; lower lr ({peak:g}) or check the data")
+            raise ValueError(f"step {step}: the loss is {value}; lower lr ({peak:g}) or check the data")
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if loss.requires_grad:  # a part without rows of its own may not
+            loss.backward()
         with self._autocast(device):
             embed.backward()
+        self.ranks.add_gradients(parameters)
         if self.clip:
-            nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], self.clip)
+            nn.utils.clip_grad_norm_(parameters, self.clip)
         self.optimizer.step()
+        self.ranks.equalize(buffer for module in (self.space, task) for buffer in moving(module))
         rate = self.optimizer.param_groups[0]["lr"]
-        row = {"step": step + 1, "task": index, "loss": loss.item(), "lr": rate}
+        row = {"step": step + 1, "task": index, "loss": value, "lr": rate}
         return {**row, "seconds": round(time.perf_counter() - began, 4)}
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+
+def part_of_loss(task: Task, batch: Sequence[Record], embed: Embedder, space: Space, ranks: Ranks, seed: int) -> Tensor:
+    """This process's part of the loss of a batch: over the processes, parts and their gradients add up to the whole.
+
+    A contrast sees all vectors and answers for its own rows; a pretext sees its own rows only, weighted by their share;
+    any other task, and a loss that knows nothing of sharing, is computed whole by every process and divided.
+    """
+    device = next(space.parameters()).device
+    if ranks.world == 1:
+        with seeded(seed, device):
+            return task.loss(batch, embed, space)
+    if isinstance(task, Pretext):
+        own = batch[ranks.share.part(len(batch))]
+        if not own:
+            return torch.zeros((), device=device)
+        with seeded(counter(seed, ranks.rank), device):
+            return task.loss(own, embed, space) * (len(own) / len(batch))
+    sharing = isinstance(task, Contrast) and task.objective.shares
+    with seeded(seed, device), shared(ranks.share if sharing else ALONE):
+        loss = task.loss(batch, embed, space)
+    return loss if sharing else loss / ranks.world
+
+
+def moving(module: nn.Module) -> Iterator[Tensor]:
+    """Buffers that training may change, such as the running statistics of norms: those of parts in training mode."""
+    return (buffer for part in module.modules() if part.training for buffer in part.buffers(recurse=False))

@@ -14,6 +14,7 @@ from torch import nn
 from coembed import checkpoint
 from coembed.averaging import Averages
 from coembed.blocks import tuned
+from coembed.distributed import Ranks, join
 from coembed.embedding import Embedding
 from coembed.features import FeatureStore
 from coembed.frozen import digest, frozen_features
@@ -77,8 +78,12 @@ def fit(
     With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
     checkpoint with the same bits as if it never had; Ctrl-C ends after the step and its checkpoint. `held_out` is
     evaluated every `eval_every` steps and at the end.
+    Started by `torchrun` or `accelerate launch`, or inside a process group of the caller's, every process calls this
+    with the same arguments and each takes its part of every batch: the result is that of one process up to rounding
+    (with dropout on, other draws). Rank 0 evaluates and writes; see `coembed.distributed`.
 
-    Raises ValueError if nothing trains or no record is usable, ResumeError if `out` holds another run.
+    Raises ValueError if nothing trains or no record is usable, ResumeError if `out` holds another run, RankError if
+    another process ended.
 
     >>> import coembed
     >>> from coembed.testing import toy_encoder
@@ -87,6 +92,8 @@ def fit(
     >>> len(coembed.fit(space, pairs, steps=2, cache=False).losses)
     2
     """
+    device = next(space.parameters()).device
+    ranks = join(cpu=device.type == "cpu")
     tasks = list(tasks) if tasks is not None else _tasks(space, source, objective)
     for task in tasks:
         task.prepare(space)
@@ -100,10 +107,11 @@ def fit(
     shares = proportions(batches, [task.weight for task in tasks], mixing)
     schedule = Schedule([len(u) for u in records], shares, batch_size=batch_size, steps=total, seed=seed)
 
-    device = next(space.parameters()).device
     modules: dict[str, nn.Module] = {f"task{i}": task.to(device) for i, task in enumerate(tasks)}
     towers = sorted({tower for task in tasks for tower in task.towers})
-    modules |= {f"tower-{name}": space[name] for name in towers if space[name].trainable()}
+    for name in towers:
+        if space[name].trainable():  # a frozen encoder stays as it is: its digest says that it is the same
+            modules[f"tower-{name}"] = space[name].aligner if space[name].frozen else space[name]
     optimizer = torch.optim.AdamW(parameter_groups(space, tasks, towers, lr, weight_decay, layer_decay))
     trains = {f"{name}.{key}": p for name in towers for key, p in space[name].trainable().items()}
     average = Averages(trains, ema) if ema is not None else None
@@ -131,20 +139,41 @@ def fit(
         "precision": precision,
         "compile": compile,
         "seed": seed,
-        "data": [digest(usable) for usable in records] if out is not None else [],
+        "frozen": {n: space[n].encoder.fingerprint() for n in towers if space[n].frozen} if out is not None else {},
+        "data": [digest(usable) for usable in records] if out is not None or ranks.world > 1 else [],
     }
+    _agree(ranks, run)
+    ranks.equalize(tensor for module in (space, *tasks) for tensor in (*module.parameters(), *module.buffers()))
     store = (cache if isinstance(cache, FeatureStore) else FeatureStore()) if cache else None
+    progress = progress and ranks.main
+    if store is not None and ranks.world > 1:  # each computes its part, then all read the whole
+        frozen_features(space, tasks, [usable[ranks.share.part(len(usable))] for usable in records], store, progress)
+        ranks.wait()
     features = frozen_features(space, tasks, records, store, progress)
     for name in towers:
         seen = [part[name][1] for part in features.values() if name in part]
         if seen and not space[name].locked:
             space[name].aligner.adapt(Embedding.cat(seen).to(device))
     folder, start = (Path(out) if out is not None else None), 0
-    if folder is not None and resume and (newest := checkpoint.latest(folder / "checkpoints")):
-        start = checkpoint.restore(newest, modules, optimizer, run)
-    history = History(folder / "history.jsonl" if folder is not None else None, resumed_at=start)
+    if folder is not None and resume:
+        # Rank 0 says which checkpoint, or the others might see one that it writes later.
+        newest = ranks.word(str(checkpoint.latest(folder / "checkpoints") or ""))
+        start = checkpoint.restore(Path(newest), modules, optimizer, run, ranks.world) if newest else 0
+    history = History(folder / "history.jsonl" if folder is not None and ranks.main else None, resumed_at=start)
+    if start:
+        history.rows = ranks.word(history.rows)
 
-    take = Step(space, tasks, records, features, schedule, optimizer, total, warmup, clip, micro_batch, precision, seed)
+    take = Step(
+        space, tasks, records, features, schedule, optimizer, total, warmup, clip, micro_batch, precision, seed, ranks
+    )  # fmt: skip
+
+    def measure(done: int) -> None:
+        """Log the held-out figures that are due after a step, unless they are there."""
+        due = done and (done == total or (eval_every and done % eval_every == 0))
+        if held_out is not None and due and not any(r["step"] == done and "figures" in r for r in history.rows):
+            figures = ranks.word(_evaluate(space, held_out, store, average) if ranks.main else None)
+            history.log({"step": done, "figures": figures})
+
     space.train()
     try:
         with (
@@ -153,6 +182,7 @@ def fit(
             tuned({name: space[name] for name in towers}, checkpointing=checkpointing, compile=compile),
         ):
             advance(start)
+            measure(start)  # a run that was stopped between a checkpoint and its figures
             for step in range(start, total):
                 row = take(step)
                 if average is not None:
@@ -160,14 +190,14 @@ def fit(
                 history.log(row)
                 advance(1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.1e}")
                 done = step + 1
-                if folder is not None and done < total and (done % checkpoint_every == 0 or stopped()):
-                    checkpoint.save(folder / "checkpoints", done, modules, optimizer, run)
-                if stopped() and done < total:
+                stop = folder is not None and ranks.any(stopped())
+                if folder is not None and ranks.main and (stop or done == total or done % checkpoint_every == 0):
+                    history.sync()
+                    checkpoint.save(folder / "checkpoints", done, modules, optimizer, run, ranks.world)
+                if stop and done < total:
                     raise KeyboardInterrupt
-                if held_out is not None and (done == total or (eval_every and done % eval_every == 0)):
-                    history.log({"step": done, "figures": _evaluate(space, held_out, store, average)})
-        if folder is not None:
-            checkpoint.save(folder / "checkpoints", total, modules, optimizer, run)
+                measure(done)
+        ranks.wait()
         if average is not None:
             average.settle()
     finally:
@@ -186,6 +216,14 @@ def _tasks(space: Space, source: str | Source | None, objective: str | Objective
         have, want = ", ".join(built.towers) or "nothing", ", ".join(space)
         raise ValueError(f"no record has items for two towers of the space: records have {have}, towers are {want}")
     return [Contrast(built, pair, objective) for pair in combinations(space, 2) if pair in shared]
+
+
+def _agree(ranks: Ranks, run: dict[str, Any]) -> None:
+    """Raise ValueError, on every rank, if one of them was given another run than rank 0."""
+    first, *others = ranks.words(run)
+    for rank, other in enumerate(others, 1):
+        if different := checkpoint.differences(first, other):
+            raise ValueError(f"rank {rank} was given another run than rank 0: {'; '.join(different)}")
 
 
 def _evaluate(
@@ -210,6 +248,8 @@ def _sign(space: Space, tasks: Sequence[Task], towers: Sequence[str], run: dict[
         tower.trained = tower.trained or tower.train_word != "none"
         dims = {size for task in tasks if name in task.towers for size in task.dims if size < space.dim}
         tower.sizes = tuple(sorted(dims))
-    space.card.setdefault("runs", []).append({key: value for key, value in run.items() if key != "data"})
+    space.card.setdefault("runs", []).append(
+        {key: value for key, value in run.items() if key not in ("frozen", "data")}
+    )
     if history.figures:
         space.card["figures"] = dict(history.figures)
