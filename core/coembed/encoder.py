@@ -136,12 +136,13 @@ class Encoder(nn.Module, ABC):
         load_into(self, folder / "model.safetensors", what=self.spec.name)
 
     def fingerprint(self) -> str:
-        """A digest of everything that decides the features: name, prompts, weights and assets."""
+        """A digest of everything that decides the features: name, arguments, prompts, pooling, weights and assets."""
+        from coembed.fingerprint import weights_digest
+
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((self.spec.name, sorted(self.prompts.items()), type(self.pooling).__name__)).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        settings = sorted((name, repr(value)) for name, value in self.spec.kwargs.items())
+        parts = (self.spec.name, settings, sorted(self.prompts.items()), repr(self.pooling), weights_digest(self))
+        digest.update(repr(parts).encode())
         with tempfile.TemporaryDirectory() as folder:
             self.save_assets(Path(folder))
             for path in sorted(Path(folder).rglob("*")):
