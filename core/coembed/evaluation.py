@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from coembed.embedding import Embedding
 from coembed.items import content_key
-from coembed.metrics import bootstrap, chance, distinct, modality_gap, rank_embeddings
+from coembed.metrics import bootstrap, chance, compare, distinct, modality_gap, rank_embeddings
 from coembed.registry import near
 from coembed.sources.base import Record, Source
 from coembed.spec import Spec
@@ -45,23 +45,32 @@ def evaluate(
     pairs: Pairs | None = None,
     labels: bool = False,
     intervals: int = 0,
+    dim: int | None = None,
+    roles: Mapping[str, str] | None = None,
+    queries: bool = False,
     batch_size: int = 32,
     progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Retrieval figures of a space, by direction: `{"image->text": {"R@1": …, …}, "text->image": …}`.
 
     `pairs` names the pairs of towers, each taken both ways (None: every pair that records of the source have). Right
-    is what occurs in a record with the query, or, with `labels`, in a record of the same label. Equal items (the same
-    text twice) are one query and one candidate, right wherever one of them is; the candidates of a direction are the
-    items that are right for some query. Each direction has
+    is what occurs in a record with the query, or, with `labels`, in a record of the same label: that joins towers which
+    no record has both of, where a label names one thing (a gene's DNA and the text about its protein). Equal items (the
+    same text twice) are one query and one candidate, right wherever one of them is; the candidates of a direction are
+    the items that are right for some query. `dim` cuts vectors to a Matryoshka size, `roles` gives towers the prompt of
+    a role. Each direction has
 
     - `n` queries and `candidates`, and `missing`, the vectors of either that are absent or not finite (misses);
     - `R@k` (is a right one among the first k), `MRR`, `nDCG@10`, `MAP`, `median_rank`; see `coembed.ranking` for ties;
     - `chance_…` for each of these;
     - `distinct`, how many different vectors the candidates have, and `gap`, the distance of the two modalities' means;
-    - with `intervals` (a number of resamplings), `…_interval`: 95 % by bootstrap over the groups of the queries.
+    - `emergent`, if the space has trained: whether no record ever trained these two towers together;
+    - with `intervals` (a number of resamplings), `…_interval`: 95 % by bootstrap over the groups of the queries, and
+      `p_chance`, the p that MRR is no better than chance (`coembed.metrics.compare`);
+    - with `queries`, the lists `query_MRR`, `query_chance_MRR` and `query_group`, to compare systems query by query.
 
-    Raises ValueError for an unknown tower, or a source without a record for a pair.
+    Raises ValueError for an unknown tower or role, a `dim` that vectors can't be cut to, or a source without a record
+    for a pair.
 
     >>> from coembed.sources import Records
     >>> from coembed.testing import toy_encoder
@@ -76,14 +85,18 @@ def evaluate(
     wanted = _wanted(space, records, pairs, labels)
     columns = {name: _column(space, name, records) for name in dict.fromkeys(name for pair in wanted for name in pair)}
     right = {(a, b): _right(records, columns[a], columns[b], labels) for a, b in wanted}  # before the long work
-    rows = {
-        name: space.encode(name, column.items, batch_size=batch_size, progress=progress)
-        for name, column in columns.items()
-    }
+    _known(roles or {}, list(space) if isinstance(space, Iterable) else list(columns), "roles names")
+    rows = {}
+    for name, column in columns.items():
+        asked: dict[str, Any] = {} if dim is None else {"dim": dim}
+        asked |= {"role": roles[name]} if roles and name in roles else {}
+        rows[name] = space.encode(name, column.items, batch_size=batch_size, progress=progress, **asked)
+    trained: set[frozenset[str]] = getattr(space, "trained_pairs", set())
     found: dict[str, dict[str, Any]] = {}
     for (a, b), some in right.items():
         for one, two, matches in ((a, b, some), (b, a, [(j, i) for i, j in some])):
-            found[f"{one}->{two}"] = _direction(rows[one], rows[two], matches, columns[one], records, ks, intervals)
+            figures = _direction(rows[one], rows[two], matches, columns[one], records, ks, intervals, queries)
+            found[f"{one}->{two}"] = figures | ({"emergent": {a, b} not in trained} if trained else {})
     return found
 
 
@@ -107,10 +120,13 @@ class Retrieval:
         pairs: Pairs | None = None,
         labels: bool = False,
         intervals: int = 0,
+        dim: int | None = None,
+        roles: Mapping[str, str] | None = None,
         batch_size: int = 32,
         progress: bool = False,
     ) -> None:
         self.ks, self.pairs, self.labels, self.intervals = tuple(ks), pairs, labels, intervals
+        self.dim, self.roles = dim, dict(roles or {})
         self.batch_size, self.progress = batch_size, progress
 
     def __call__(self, space: Encodes, source: Source) -> dict[str, dict[str, Any]]:
@@ -122,6 +138,8 @@ class Retrieval:
             pairs=self.pairs,
             labels=self.labels,
             intervals=self.intervals,
+            dim=self.dim,
+            roles=self.roles,
             batch_size=self.batch_size,
             progress=self.progress,
         )
@@ -132,11 +150,7 @@ def _wanted(space: Encodes, records: list[Record], pairs: Pairs | None, labels: 
     seen = list(dict.fromkeys(name for record in records for name in record.items))
     have = list(space) if isinstance(space, Iterable) else seen
     if pairs is not None:
-        for name in (name for pair in pairs for name in pair):
-            if name not in have:
-                close = near(name, have)
-                hint = f"did you mean {close[0]!r}?" if close else f"its towers: {', '.join(have)}"
-                raise ValueError(f"evaluate: the space has no tower {name!r}; {hint}")
+        _known((name for pair in pairs for name in pair), have, "pairs names")
         return list(pairs)
     together = {pair for record in records for pair in combinations([name for name in have if name in record], 2)}
     if labels:
@@ -149,6 +163,14 @@ def _wanted(space: Encodes, records: list[Record], pairs: Pairs | None, labels: 
         named = f"no record has two towers of the space ({', '.join(have)})"
         raise ValueError(f"evaluate: {named}; {len(records)} records have {', '.join(seen) or 'none'}")
     return [pair for pair in combinations(have, 2) if pair in together]
+
+
+def _known(names: Iterable[str], have: Sequence[str], who: str) -> None:
+    for name in names:
+        if name not in have:
+            close = near(name, have)
+            hint = f"did you mean {close[0]!r}?" if close else f"its towers: {', '.join(have)}"
+            raise ValueError(f"evaluate: {who} {name!r}, but the space has no tower {name!r}; {hint}")
 
 
 def _column(space: Encodes, tower: str, records: list[Record]) -> Column:
@@ -190,6 +212,7 @@ def _direction(
     records: list[Record],
     ks: Sequence[int],
     intervals: int,
+    queries_too: bool,
 ) -> dict[str, Any]:
     asked = {i: row for row, i in enumerate(sorted({i for i, _ in right}))}
     pool = {j: row for row, j in enumerate(sorted({j for _, j in right}))}
@@ -200,15 +223,19 @@ def _direction(
     ranking = rank_embeddings(q, d, relevant)
     figures: dict[str, Any] = {"n": len(q), "candidates": len(d), "missing": _missing(q) + _missing(d)}
     figures |= ranking.figures(ks)
-    by_chance = chance(ranking.right, len(d)).figures(ks)
-    figures |= {f"chance_{name}": value for name, value in by_chance.items()}
+    by_chance = chance(ranking.right, len(d))
+    figures |= {f"chance_{name}": value for name, value in by_chance.figures(ks).items()}
     figures |= {"distinct": distinct(d), "gap": modality_gap(q, d)}
+    first = {i: records[position] for position, i in reversed(column.at.items())}
+    groups = [first[i].group if first[i].group is not None else first[i].id for i in asked]
+    found, guessed = ranking.reciprocal_rank(), by_chance.reciprocal_rank()
     if intervals:
-        first = {i: records[position] for position, i in reversed(column.at.items())}
-        groups = [first[i].group if first[i].group is not None else first[i].id for i in asked]
         for name, values in ranking.each(ks).items():
             interval = bootstrap(values, groups, n=intervals)
             figures[f"{name}_interval"] = [interval.low, interval.high]
+        figures["p_chance"] = compare(found, guessed, groups, n=intervals).p
+    if queries_too:
+        figures |= {"query_MRR": found.tolist(), "query_chance_MRR": guessed.tolist(), "query_group": groups}
     return figures
 
 

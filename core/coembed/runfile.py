@@ -84,7 +84,7 @@ class TaskPlan:
     component: Component
     pretext: bool = False
     weight: float = 1.0
-    pairs: tuple[tuple[str, str], ...] | None = None
+    pairs: tuple[tuple[str, str, float], ...] | None = None  # two towers and their weight
     same: str = "content"
     roles: Mapping[str, str] = field(default_factory=dict)
     where: str = ""
@@ -198,9 +198,10 @@ def _task(part: Part, towers: Mapping[str, TowerPlan], sources: tuple[SourcePlan
     chosen = part.get("towers", list, list(towers))
     part.known("towers", chosen, towers)
     for pair in pairs or []:
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise RunError(f"{part.at('pairs')}: a list of pairs of towers is expected, like [[image, text]]")
-        part.known("pairs", pair, chosen)
+        if not isinstance(pair, list) or len(pair) not in (2, 3) or not _is_weight(pair[2:]):
+            wanted = "a list of pairs of towers is expected, each with a weight or without"
+            raise RunError(f"{part.at('pairs')}: {wanted}, like [[image, text], [dna, text, 2.0]]; got {pair!r}")
+        part.known("pairs", pair[:2], chosen)
     pretext = "pretext" in part.data
     if pretext and ("objective" in part.data or len(chosen) != 1):
         raise RunError(f"{part.at('pretext')}: a pretext has no objective and trains one tower: towers: [NAME]")
@@ -213,11 +214,15 @@ def _task(part: Part, towers: Mapping[str, TowerPlan], sources: tuple[SourcePlan
         _component(part, "pretext" if pretext else "objective", "infonce"),
         pretext,
         weight,
-        tuple((a, b) for a, b in pairs) if pairs else None,
+        tuple((a, b, float(*weight or [1.0])) for a, b, *weight in pairs) if pairs else None,
         part.get("same", str, "content"),
         part.get("roles", dict, {}),
         part.at(),
     )
+
+
+def _is_weight(given: list[Any]) -> bool:
+    return all(isinstance(w, (int, float)) and not isinstance(w, bool) and 0 < w < float("inf") for w in given)
 
 
 def _fit(part: Part) -> dict[str, Any]:

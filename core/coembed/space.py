@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,6 +86,12 @@ class Space(nn.Module):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.towers)
+
+    @property
+    def trained_pairs(self) -> set[frozenset[str]]:
+        """The pairs of towers that some record trained together, as the runs of the card say; saved with the space."""
+        tasks = [task for run in self.card.get("runs", []) for task in run["tasks"]]
+        return {frozenset(pair) for t in tasks for pair in t.get("pairs", combinations(t["towers"], 2))}
 
     def add(
         self,

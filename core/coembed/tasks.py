@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -69,9 +70,10 @@ class Contrast(Task):
     """Pull the towers' views of a record together, push those of other records apart.
 
     With more than two towers every pair of them is a term (or those of `pairs`), over the records that have both: a
-    record may lack any. `objective` is a registered name or an object; each pair of towers shares it. `same` says which
-    rows are one thing and so no negatives of each other: "content" (an item of either side is equal), "id", "label" or
-    "group". `roles` gives towers the prompt of a role.
+    record may lack any. `pairs` as a mapping gives each pair its weight in the loss: {("dna", "text"): 2.0, …}.
+    `objective` is a registered name or an object; each pair of towers shares it. `same` says which rows are one thing
+    and so no negatives of each other: "content" (an item of either side is equal), "id", "label" or "group". `roles`
+    gives towers the prompt of a role. Raises ValueError for a pair of other towers or a weight that is not positive.
 
     >>> from coembed.sources import Records
     >>> task = Contrast(Records.pairs(image=[0, 1], text=["a", "b"]), ("image", "text"))
@@ -86,7 +88,7 @@ class Contrast(Task):
         objective: str | Objective = "infonce",
         *,
         weight: float = 1.0,
-        pairs: Sequence[tuple[str, str]] | None = None,
+        pairs: Sequence[tuple[str, str]] | Mapping[tuple[str, str], float] | None = None,
         same: str = "content",
         roles: Mapping[str, str] | None = None,
     ) -> None:
@@ -96,7 +98,9 @@ class Contrast(Task):
         if same not in SAME:
             raise ValueError(f"same={same!r}: use one of {', '.join(SAME)}")
         self.objective: Objective = build("objective", objective)
-        self.pairs = tuple(pairs) if pairs is not None else tuple(combinations(self.towers, 2))
+        chosen = pairs if pairs is not None else tuple(combinations(self.towers, 2))
+        self.pairs = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, 1.0)
+        _check_pairs(self.pairs, self.towers)
         self.same = same
         self.roles = dict(roles or {})
         self._digests: dict[tuple[str, str], bytes] = {}  # of items, so that an epoch hashes each picture once
@@ -118,11 +122,11 @@ class Contrast(Task):
         return any(a in record and b in record for a, b in self.pairs)
 
     def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
-        """Mean over the pairs of towers that two records or more have."""
+        """Mean over the pairs of towers that records of the batch have, by the pairs' weights."""
         rows = {tower: [i for i, record in enumerate(records) if tower in record] for tower in self.towers}
         embedded = {tower: embed(tower, at, self.roles.get(tower)) for tower, at in rows.items() if at}
-        terms = []
-        for a, b in self.pairs:
+        terms, shares = [], []
+        for (a, b), share in self.pairs.items():
             both = [i for i in rows[a] if b in records[i]]
             if not both:
                 continue
@@ -133,10 +137,11 @@ class Contrast(Task):
             device = left.values.device
             weights = torch.tensor([record.weight for record in chosen], device=device)
             keys = self._keys(chosen, (a, b)).to(device)
-            terms.append(self.objective(left, right, weights=weights, keys=keys))
+            terms.append(self.objective(left, right, weights=weights, keys=keys) * share)
+            shares.append(share)
         if not terms:
             raise ValueError(f"no two of {len(records)} records share two of the towers {', '.join(self.towers)}")
-        return torch.stack(terms).mean()
+        return torch.stack(terms).sum() / sum(shares)
 
     def _keys(self, records: Sequence[Record], towers: tuple[str, str]) -> Tensor:
         """Rows that are one thing get one number."""
@@ -157,18 +162,30 @@ class Contrast(Task):
         return digest
 
     def describe(self) -> dict[str, Any]:
-        """As Task.describe, with the objective and the source's size."""
+        """As Task.describe, with the objective, the pairs that some record has both sides of, and the source's size."""
         spec = self.objective.spec
         options = spec.kwargs if spec else {}
+        there = [pair for pair in self.pairs if any(pair[0] in record and pair[1] in record for record in self.source)]
         return {
             **super().describe(),
             "objective": spec.name if spec else type(self.objective).__name__,
             "options": {k: v for k, v in options.items() if isinstance(v, (str, int, float, bool))},
-            "pairs": [list(pair) for pair in self.pairs],
+            "pairs": [list(pair) for pair in there],
+            "pair_weights": [self.pairs[pair] for pair in there],
             "same": self.same,
             "roles": self.roles,
             "records": len(self.source),
         }
+
+
+def _check_pairs(pairs: Mapping[tuple[str, str], float], towers: Sequence[str]) -> None:
+    if not pairs:
+        raise ValueError("a contrast needs a pair of towers or more: pairs=None takes them all")
+    for pair, weight in pairs.items():
+        if len(set(pair)) != 2 or not set(pair) <= set(towers):
+            raise ValueError(f"pair {pair} is not of two of the contrast's towers, {', '.join(towers)}")
+        if not 0 < weight < math.inf:
+            raise ValueError(f"pair {pair}: weight {weight} must be positive and finite; leave the pair out instead")
 
 
 def _components(columns: Sequence[Sequence[bytes]]) -> Tensor:

@@ -171,7 +171,7 @@ def fit(
         """Log the held-out figures that are due after a step, unless they are there."""
         due = done and (done == total or (eval_every and done % eval_every == 0))
         if held_out is not None and due and not any(r["step"] == done and "figures" in r for r in history.rows):
-            figures = ranks.word(_evaluate(space, held_out, store, average) if ranks.main else None)
+            figures = ranks.word(_evaluate(space, held_out, store, average, run) if ranks.main else None)
             history.log({"step": done, "figures": figures})
 
     space.train()
@@ -227,15 +227,17 @@ def _agree(ranks: Ranks, run: dict[str, Any]) -> None:
 
 
 def _evaluate(
-    space: Space, held_out: Source, store: FeatureStore | None, average: Averages | None
+    space: Space, held_out: Source, store: FeatureStore | None, average: Averages | None, run: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     from coembed.evaluation import evaluate
 
-    training = space.training
+    training, card = space.training, space.card
+    space.card = {**card, "runs": [*card.get("runs", []), run]}  # what this run trains is not emergent
     try:
         with space.cached(store), average.applied() if average is not None else nullcontext():
             return evaluate(space, held_out)
     finally:
+        space.card = card
         space.train(training)
 
 

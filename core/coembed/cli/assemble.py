@@ -181,7 +181,7 @@ def _task(plan: TaskPlan, source: Source, space: Space) -> Task:
             plan.towers,
             make("objective", plan.component),
             weight=plan.weight,
-            pairs=plan.pairs,
+            pairs={(a, b): share for a, b, share in plan.pairs} if plan.pairs else None,
             same=plan.same,
             roles=plan.roles,
         )

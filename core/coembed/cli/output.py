@@ -84,22 +84,37 @@ def short(value: object, most: int = 80) -> str:
 
 
 def figures(found: Mapping[str, Any], title: str = "") -> None:
-    """Figures as a table: a row a direction, chance in brackets; of an eval of another shape, a row a metric."""
+    """Figures as a table: a row a direction, chance in brackets; of an eval of another shape, a row a metric.
+
+    Emergent directions, whose towers never trained together, stand in a table of their own.
+    """
     rows = list(found.values())
     if not rows or not all(isinstance(row, Mapping) for row in rows):
         table(["metric", "value"], list(found.items()), title)
         return
+    emergent = {name: row for name, row in found.items() if row.get("emergent")}
+    trained = {name: row for name, row in found.items() if name not in emergent}
+    if trained:
+        _directions(trained, title)
+    if emergent:
+        _directions(emergent, f"{title}; emergent: these towers never trained together" if title else "emergent")
+
+
+def _directions(found: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    rows = list(found.values())
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     ranked = [name for name in shared if f"chance_{name}" in shared]
     shown = [name for name in SHOWN if name in ranked] or ranked
     plain = [name for name in ("n", "candidates") if name in shared] if shown else shared
+    last = [name for name in ("p_chance",) if name in shared]
     lines = [
         [
             direction,
             *(row[name] for name in plain),
             *(f"{cell(row[name])} ({cell(row[f'chance_{name}'])})" for name in shown),
+            *(row[name] for name in last),
         ]
         for direction, row in found.items()
     ]
     bracket = "; chance in brackets" if shown else ""
-    table(["direction", *plain, *(name.replace("_", " ") for name in shown)], lines, title + bracket)
+    table(["direction", *plain, *(name.replace("_", " ") for name in [*shown, *last])], lines, title + bracket)
