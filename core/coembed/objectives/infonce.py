@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from coembed.objectives.pairs import Directions, PairObjective, Pairs, check_directions
+from coembed.objectives.precision import Precision, check_precision
 from coembed.objectives.scale import Scale
 from coembed.objectives.tiled import log_sum_exp
+from coembed.sharing import ALONE, Share
 
 
 class InfoNCE(PairObjective):
@@ -17,7 +19,8 @@ class InfoNCE(PairObjective):
     negatives; both directions are averaged. Columns that keys or mask take out leave the denominator; a row without
     negatives costs 0. Extra negatives are b's kind, so only a asks against them. `temperature` is t at the start; the
     factor 1 / t is learned if `learnable` and never exceeds `max_scale`. MaxSim sums over query vectors: for
-    multi-vectors a temperature near 1 fits. Raises ValueError for values out of range.
+    multi-vectors a temperature near 1 fits. Large batches never hold their scores; `precision` is that of their matrix
+    products: "fp32", "bf16" (inputs rounded, sums in float32) or "auto", which is bf16 under a bf16 autocast. Raises ValueError for values out of range.
     Source: van den Oord et al. 2018, equation 4; both directions and the learned factor: Radford et al. 2021, figure 3.
 
     >>> from coembed.embedding import Embedding
@@ -33,12 +36,13 @@ class InfoNCE(PairObjective):
         learnable: bool = True,
         max_scale: float = 100.0,
         directions: Directions = "both",
+        precision: Precision = "auto",
     ) -> None:
         super().__init__()
         if temperature <= 0 or 1 / temperature > max_scale * (1 + 1e-9):
             raise ValueError(f"temperature {temperature} must be at least 1 / max_scale = {1 / max_scale:g}")
         self.scale = Scale(min(1 / temperature, max_scale), learnable=learnable, ceiling=max_scale)
-        self.directions = check_directions(directions)
+        self.directions, self.precision = check_directions(directions), check_precision(precision)
         self.symmetric = directions == "both"
 
     @property
@@ -48,17 +52,29 @@ class InfoNCE(PairObjective):
 
     def rows(self, pairs: Pairs) -> Tensor:
         """`[B]` losses, averaged over the directions."""
+        return self.own_rows(pairs, ALONE)
+
+    def own_rows(self, pairs: Pairs, share: Share) -> Tensor:
+        """`[n]` losses of the share's pairs; in large batches their scores exist tile by tile."""
         scale = self.scale()
         if pairs.large:
-            return self.large_rows(pairs, scale)
+            return self.large_rows(pairs, scale, share)
         losses = [self.row_losses(scale * scores, view) for view, scores in pairs.ways(self.directions)]
-        return torch.stack(losses).mean(0)
+        return torch.stack(losses).mean(0)[share.part(len(pairs))]
 
-    def large_rows(self, pairs: Pairs, scale: Tensor) -> Tensor:
+    def large_rows(self, pairs: Pairs, scale: Tensor, share: Share) -> Tensor:
         """The same losses of single vectors without the `[B, B + N]` matrix."""
-        rows, columns = log_sum_exp(pairs.a.vectors, pairs.columns().vectors, scale, pairs.keys, pairs.mask)
-        own = scale * (pairs.a.vectors * pairs.b.vectors).sum(1)
+        rows, columns, own = self.sums(pairs, scale, share, pairs.keys, pairs.mask)
         return self.directed(rows - own, columns - own)
+
+    def sums(
+        self, pairs: Pairs, scale: Tensor, share: Share, keys: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-sum-exps of rows and columns and the logits of own pairs, `[n]` each, for the share's pairs."""
+        a, b = pairs.a.vectors, pairs.columns().vectors
+        return log_sum_exp(
+            a, b, scale, keys, mask, directions=self.directions, precision=self.precision, share=share
+        )  # fmt: skip
 
     def directed(self, rows: Tensor, columns: Tensor) -> Tensor:
         """The losses of the directions that count."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from coembed.objectives.infonce import InfoNCE
 from coembed.objectives.pairs import Pairs
-from coembed.objectives.tiled import log_sum_exp
+from coembed.sharing import Share
 
 
 class MultiPositive(InfoNCE):
@@ -35,19 +35,19 @@ class MultiPositive(InfoNCE):
             logits = logits.masked_fill(excluded, -torch.inf)
         return logits.logsumexp(1) - own.masked_fill(~positive, 0).sum(1) / positive.sum(1)
 
-    def large_rows(self, pairs: Pairs, scale: Tensor) -> Tensor:
+    def large_rows(self, pairs: Pairs, scale: Tensor, share: Share) -> Tensor:
         """As for InfoNCE; the mean over positives is the product with the mean of a key's vectors."""
         if pairs.keys is None:
-            return super().large_rows(pairs, scale)
-        a, b = pairs.a.vectors, pairs.b.vectors
+            return super().large_rows(pairs, scale, share)
+        a, b, part = pairs.a.vectors, pairs.b.vectors, share.part(len(pairs))
         alike = pairs.alike() if pairs.mask is not None else None  # a mask is B x B already
         mask = pairs.mask
         if mask is not None and alike is not None:
             mask = mask.clone()
             mask[:, : len(pairs)] &= ~alike
-        rows, columns = log_sum_exp(a, pairs.columns().vectors, scale, None, mask)
-        a_means, b_means = (_means(side, pairs.keys) for side in (a, b))
-        return self.directed(rows - scale * (a * b_means).sum(1), columns - scale * (b * a_means).sum(1))
+        rows, columns, _ = self.sums(pairs, scale, share, None, mask)
+        a_means, b_means = (_means(side, pairs.keys)[part] for side in (a, b))
+        return self.directed(rows - scale * (a[part] * b_means).sum(1), columns - scale * (b[part] * a_means).sum(1))
 
 
 def _means(vectors: Tensor, keys: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from coembed.embedding import Embedding, similarity
 from coembed.objectives.base import Objective
+from coembed.sharing import ALONE, Share, current
 
 Directions = Literal["both", "a->b", "b->a"]
 LARGE = 1 << 21  # scores beyond which a loss goes tile by tile: 8 MB, of which the naive form holds six
@@ -140,12 +141,19 @@ class Pairs:
 class PairObjective(Objective):
     """An objective that is the weighted mean of one loss a pair: an author writes `rows`.
 
-    `rows` sees clean pairs and is where a wrapper can look at single losses, or a fused kernel can take over.
+    `rows` sees clean pairs and is where a wrapper can look at single losses, or a fused kernel can take over. Where
+    several processes share a batch (`coembed.sharing`), `forward` gives this process's part of the mean.
     """
+
+    shares = True
 
     @abstractmethod
     def rows(self, pairs: Pairs) -> Tensor:
         """`[B]` losses, one a pair, before weighting; B is at least 1."""
+
+    def own_rows(self, pairs: Pairs, share: Share) -> Tensor:
+        """`[n]` losses of the pairs that the share answers for; override where they are cheaper than all `[B]`."""
+        return self.rows(pairs)[share.part(len(pairs))]
 
     def forward(
         self,
@@ -161,18 +169,19 @@ class PairObjective(Objective):
         pairs = Pairs.of(a, b, weights=weights, keys=keys, mask=mask, negatives=negatives)
         if not len(pairs):
             return pairs.a.values.sum() + pairs.b.values.sum()  # 0, and backward still works
-        return weighted_mean(self.rows(pairs), pairs.weights)
+        share = current()
+        return weighted_sum(self.own_rows(pairs, share), pairs.weights, share)
 
 
-def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Sum of `weights * losses` over the sum of the weights; 0 where all weights are 0.
+def weighted_sum(losses: Tensor, weights: Tensor, share: Share = ALONE) -> Tensor:
+    """Sum of `weights * losses` over the share's pairs, by the weight of all pairs; 0 where all weights are 0.
 
-    >>> weighted_mean(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0]))
+    >>> weighted_sum(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0]))
     tensor(2.)
     """
     weights = weights.to(losses.dtype)
     total = weights.sum()
-    return (weights * losses).sum() / torch.where(total == 0, 1, total)
+    return (weights[share.part(len(weights))] * losses).sum() / torch.where(total == 0, 1, total)
 
 
 def check_directions(directions: str) -> Directions:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coembed.sharing import current
+
 
 class Scale(nn.Module):
     """A positive factor, kept as its logarithm so that a step changes it by a ratio, and bounded by `ceiling`.
@@ -38,6 +40,11 @@ class Scale(nn.Module):
         bounded: Tensor = _AtMost.apply(self.log_scale.exp(), self.ceiling)
         return bounded
 
+    def hold(self) -> None:
+        """Drop a gradient that would lead further above the ceiling, once it is added up over several processes."""
+        if self.log_scale.grad is not None and self.log_scale.exp() > self.ceiling:
+            self.log_scale.grad.clamp_(min=0)
+
 
 class _AtMost(torch.autograd.Function):
     """A clamp from above that can be left again."""
@@ -45,10 +52,13 @@ class _AtMost(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, ceiling: float) -> Tensor:
         ctx.save_for_backward(value > ceiling)
+        ctx.part = current().world > 1  # the sign of a part says nothing of the sum's: `hold` judges that
         return value.clamp(max=ceiling)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (over,) = ctx.saved_tensors
         (grad,) = grads
+        if ctx.part:
+            return grad, None
         return torch.where(over & (grad < 0), 0, grad), None  # descent with grad < 0 would raise the value further

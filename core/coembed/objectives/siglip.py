@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coembed.objectives.pairs import PairObjective, Pairs
+from coembed.objectives.precision import Precision, check_precision
 from coembed.objectives.scale import Scale
 from coembed.objectives.tiled_sigmoid import negative_sums
+from coembed.sharing import ALONE, Share
 
 
 class SigLIP(PairObjective):
@@ -19,8 +21,8 @@ class SigLIP(PairObjective):
     The sum over i and j of minus log sigmoid(z_ij (scale * s_ij + bias)), with z = 1 for partners and -1 for
     negatives, over the number of pairs B. Columns that keys or mask take out add nothing. A negative combination
     belongs half to each of its two rows, and MaxSim of multi-vectors, which depends on who asks, is averaged over
-    both. `scale` and `bias` are the values at the start, learned if `learnable`. Raises ValueError for a scale that is
-    not positive or a bias that is not finite. Source: Zhai et al. 2023, equation 1 and algorithm 1.
+    both. `scale` and `bias` are the values at the start, learned if `learnable`; `precision` as for
+    InfoNCE. Raises ValueError for a scale that is not positive or a bias that is not finite. Source: Zhai et al. 2023, equation 1 and algorithm 1.
 
     >>> from coembed.embedding import Embedding
     >>> x = Embedding.from_vectors(torch.eye(2))
@@ -31,11 +33,13 @@ class SigLIP(PairObjective):
     bias: Tensor
     symmetric = True
 
-    def __init__(self, scale: float = 10.0, bias: float = -10.0, *, learnable: bool = True) -> None:
+    def __init__(
+        self, scale: float = 10.0, bias: float = -10.0, *, learnable: bool = True, precision: Precision = "auto"
+    ) -> None:
         super().__init__()
         if not math.isfinite(bias):
             raise ValueError(f"bias {bias} must be finite")
-        self.scale = Scale(scale, learnable=learnable)
+        self.scale, self.precision = Scale(scale, learnable=learnable), check_precision(precision)
         if learnable:
             self.bias = nn.Parameter(torch.tensor(float(bias)))
         else:
@@ -48,13 +52,19 @@ class SigLIP(PairObjective):
 
     def rows(self, pairs: Pairs) -> Tensor:
         """`[B]` losses: a row's partner and its share of the negatives."""
+        return self.own_rows(pairs, ALONE)
+
+    def own_rows(self, pairs: Pairs, share: Share) -> Tensor:
+        """`[n]` losses of the share's pairs; in large batches their scores exist tile by tile."""
         scale = self.scale()
         if pairs.large:
-            a, b = pairs.a.vectors, pairs.b.vectors
-            rows, columns = negative_sums(a, pairs.columns().vectors, scale, self.bias, pairs.keys, pairs.mask)
-            return (rows + columns) / 2 - F.logsigmoid(scale * (a * b).sum(1) + self.bias)
+            a, b, given = pairs.a.vectors, pairs.columns().vectors, (pairs.keys, pairs.mask)
+            rows, columns, own = negative_sums(
+                a, b, scale, self.bias, *given, precision=self.precision, share=share
+            )  # fmt: skip
+            return (rows + columns) / 2 - F.logsigmoid(own + self.bias)
         losses = [self.row_losses(scale * scores + self.bias, view) for view, scores in pairs.ways("both")]
-        return torch.stack(losses).mean(0)
+        return torch.stack(losses).mean(0)[share.part(len(pairs))]
 
     def row_losses(self, logits: Tensor, view: Pairs) -> Tensor:
         """One direction: logits `[B, B + N]` to `[B]`."""

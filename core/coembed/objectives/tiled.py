@@ -3,109 +3,239 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ROWS, COLUMNS = 512, 1024  # a tile of scores, 2 MB in float32: it stays in a core's cache
+from coembed.objectives.pairs import Directions
+from coembed.objectives.precision import Precision, Products, matrix_units, wants_bf16
+from coembed.objectives.tiles import Buffer, Scores, add_scaled_rows, row_products
+from coembed.sharing import ALONE, Share
+
+# Logits within +-BOUND need no maximum: their exponentials, summed or divided by sums, are far from float32's ends.
+BOUND = 50.0
+TINY = -60.0  # what is that far below a maximum adds nothing to any sum, and as a denormal number would cost 50 times
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums of exponentials `total * exp(top)`, one a row or column."""
+
+    top: Tensor
+    total: Tensor
+
+    def log(self) -> Tensor:
+        """Their logarithms."""
+        return self.top + self.total.log()
+
+    def factors(self, grad: Tensor) -> Tensor:
+        """What an exponential relative to `top` is multiplied by to be a share of the gradient."""
+        return grad / self.total
 
 
 def log_sum_exp(
-    a: Tensor, b: Tensor, scale: Tensor, keys: Tensor | None = None, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Row and column log-sum-exps of `scale * a @ b.T`, with memory linear in the number of rows.
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    keys: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    directions: Directions = "both",
+    precision: Precision = "fp32",
+    share: Share = ALONE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Row and column log-sum-exps of `scale * a @ b.T` and its diagonal, with memory linear in the number of rows.
 
-    `a` is `[B, D]`, `b` `[B + N, D]`, `scale` a scalar. A pair i != j is left out where `keys[i] == keys[j]` (`[B]`,
-    for j < B) or `mask[i, j]` (`[B, B + N]`). Returns `[B]` over all columns and `[B]` over all rows, for the
-    first B columns. Each tile is computed twice: 8 B² D operations in all, against 6 with the whole matrix in memory.
-    Gradients are exact for a, b and scale. Source: the running maximum of Milakov and Gimelshein 2018, Online
-    normalizer calculation for softmax; recomputed tiles as in Dao et al. 2022, FlashAttention.
+    `a` is `[B, D]`, `b` `[B + N, D]`, `scale` a positive scalar. A pair i != j is left out where `keys[i] == keys[j]`
+    (`[B]`, for j < B) or `mask[i, j]` (`[B, B + N]`). Returns, for the n rows of the share, `[n]` over all columns,
+    `[n]` over all rows for the columns of the same numbers, and the `[n]` logits of own pairs; `directions` says which of
+    the two sums are needed, the other one is 0. Each tile is computed twice: 8 B² D operations in all, against 6 with
+    the whole matrix in memory. Where no logit can exceed `BOUND` one exponential serves rows and columns; elsewhere
+    each has its running maximum. Gradients are exact for a, b and scale; with "bf16" the products round their inputs,
+    sums and own pairs stay in float32. Sources: the running maximum of Milakov and Gimelshein 2018, Online normalizer
+    calculation for softmax; recomputed tiles as in Dao et al. 2022, FlashAttention; for contrastive losses and over
+    processes Cheng et al. 2024, Breaking the Memory Barrier (Inf-CL).
 
-    >>> rows, columns = log_sum_exp(torch.eye(3), torch.eye(3), torch.tensor(1.0))
-    >>> torch.allclose(rows, torch.eye(3).logsumexp(1)) and torch.allclose(rows, columns)
-    True
+    >>> rows, columns, own = log_sum_exp(torch.eye(3), torch.eye(3), torch.tensor(1.0))
+    >>> torch.allclose(rows, torch.eye(3).logsumexp(1)) and torch.allclose(rows, columns), own
+    (True, tensor([1., 1., 1.]))
     """
     wide = torch.promote_types(a.dtype, torch.float32)  # half is too coarse for an exponential
-    rows, columns = _LogSumExp.apply(a.to(wide), b.to(wide), scale.to(wide), keys, mask)
-    return rows, columns
+    bf16 = wants_bf16(precision, a)
+    rows, columns, own = _LogSumExp.apply(
+        a.to(wide), b.to(wide), scale.to(wide), keys, mask, directions, bf16 and wide == torch.float32, share
+    )
+    return rows, columns, own
 
 
 class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, keys: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        size = len(a)
-        low = a.new_full((size,), -torch.inf)
-        top, total = [low.clone(), low.clone()], [torch.zeros_like(low), torch.zeros_like(low)]
-        for i, j, scores in tiles(a, b, scale, keys, mask):
-            _gather(top[0], total[0], i, scores)
-            if j.start < size:
-                _gather(top[1], total[1], slice(j.start, min(j.stop, size)), scores[:, : size - j.start].T)
-        # Nothing is left of a column only where every row of it is masked, which its own pair never is.
-        rows, columns = (t + s.log() for t, s in zip(top, total, strict=True))
-        ctx.save_for_backward(a, b, scale, keys, mask, rows, columns)
-        return rows, columns
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        keys: Tensor | None,
+        mask: Tensor | None,
+        directions: Directions,
+        bf16: bool,
+        share: Share,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        part = share.part(len(a))
+        scores = Scores(a[part], b, float(scale), part.start, len(a), keys, mask, bf16)
+        with matrix_units(bf16, a.device):
+            own = (
+                row_products(a, b[: len(a)]) * scores.scale
+            )  # of all rows: a maximum to start from that no column lacks
+            rows, columns = _sums(scores, own, directions, share)
+        kept = torch.zeros_like(own[part])
+        ctx.given = (part, directions, bf16, share)
+        ctx.save_for_backward(a, b, scale, keys, mask, own, rows.top, rows.total, columns.top, columns.total)
+        return (
+            kept if directions == "b->a" else rows.log(),
+            kept.clone() if directions == "a->b" else columns.log()[part],
+            own[part].clone(),
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, row_grad: Tensor, column_grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, keys, mask, rows, columns = ctx.saved_tensors
-        size = len(a)
-        a_grad, b_grad, scale_grad = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(scale)
-        for i, j, scores in tiles(a, b, scale, keys, mask):
-            shares = (scores - rows[i, None]).exp_().mul_(row_grad[i, None])
-            if j.start < size:
-                inner = slice(j.start, min(j.stop, size))
-                part = scores[:, : size - j.start]
-                shares[:, : size - j.start] += (part - columns[inner]).exp_().mul_(column_grad[inner])
-            # A pair that is left out has a score of -inf and a share of 0, which must not meet in a product.
-            scale_grad += (shares * scores.masked_fill_(scores == -torch.inf, 0)).sum() / scale
-            a_grad[i].addmm_(shares, b[j], alpha=float(scale))
-            b_grad[j].addmm_(shares.T, a[i], alpha=float(scale))
-        return a_grad, b_grad, scale_grad, None, None
+    def backward(ctx: Any, row_grad: Tensor, column_grad: Tensor, own_grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, scale, keys, mask, own, *sums = ctx.saved_tensors
+        part, directions, bf16, share = ctx.given
+        scores = Scores(a[part], b, float(scale), part.start, len(a), keys, mask, bf16)
+        rows, columns = Sums(*sums[:2]), Sums(*sums[2:])
+        wants_a, wants_b, wants_scale = ctx.needs_input_grad[:3]
+        a_grad, b_grad = torch.zeros_like(a), torch.zeros_like(b) if wants_b else None
+        all_columns = torch.zeros_like(own)  # the tiles of own rows have every column in them
+        all_columns[part] = column_grad
+        if directions != "a->b":
+            all_columns = share.total(all_columns)
+        of_rows, of_columns = rows.factors(row_grad), columns.factors(all_columns)
+        mine, products = a_grad[part], Products(bf16, a.device)
+        with matrix_units(bf16, a.device):
+            left, right = products.ready(scores.a), products.ready(b)
+            for i, j, shares in _shares(scores, rows, columns, of_rows, of_columns, directions):
+                if wants_a or wants_scale:
+                    products.add(mine[i], shares, right[j])
+                if b_grad is not None:
+                    products.add(b_grad[j], shares.T, left[i])
+            factors = own_grad.clone()
+            if directions != "b->a":
+                factors += (own[part] - rows.top).exp_().mul_(of_rows)
+            if directions != "a->b":
+                factors += (own[part] - columns.top[part]).exp_().mul_(of_columns[part])
+            add_scaled_rows(mine, factors, b[part])
+            # The sum of all shares times their scores, which are the products that a's gradient is made of.
+            scale_grad = row_products(scores.a, mine).sum() if wants_scale else None
+            a_grad *= scores.scale
+            if b_grad is not None:
+                add_scaled_rows(b_grad[part], factors, scores.a)
+                b_grad *= scores.scale
+        return a_grad, b_grad, scale_grad, None, None, None, None, None
 
 
-def tiles(
-    a: Tensor, b: Tensor, scale: Tensor, keys: Tensor | None, mask: Tensor | None, *, own: bool = True
+def _sums(scores: Scores, own: Tensor, directions: Directions, share: Share) -> tuple[Sums, Sums]:
+    """Over all columns for own rows, over all rows of every process for all partner columns."""
+    part = slice(scores.start, scores.start + len(scores.a))
+    ones = torch.zeros_like(own)
+    ones[part] = 1  # who owns a row brings its own pair into the column's sum
+    longest = max(share.maximum(_longest(scores).reshape(1)).item(), 0.0)
+    if longest <= BOUND:
+        rows, columns = _bounded(scores, own, ones, directions)
+    else:
+        rows, columns = _running(scores, own, ones, directions)
+    if directions == "a->b":
+        return rows, columns
+    top = share.maximum(columns.top.clone())
+    return rows, Sums(top, share.total((columns.top - top).exp_().mul_(columns.total)))
+
+
+def _longest(scores: Scores) -> Tensor:
+    """A bound of every logit, by the lengths of the vectors."""
+    lengths = [row_products(x, x).amax() if len(x) else x.new_zeros(()) for x in (scores.a, scores.b)]
+    return (lengths[0] * lengths[1]).sqrt() * scores.scale
+
+
+def _bounded(scores: Scores, own: Tensor, ones: Tensor, directions: Directions) -> tuple[Sums, Sums]:
+    part = slice(scores.start, scores.start + len(scores.a))
+    alone = own.exp()
+    rows, columns = alone[part].clone(), alone * ones
+    for i, j, tile in scores.tiles():
+        scores.drop(tile.exp_(), i, j, 0.0)
+        if directions != "b->a":
+            rows[i] += tile.sum(1)
+        inner = scores.partners(j)
+        if directions != "a->b" and inner.stop > inner.start:
+            columns[inner] += tile[:, : inner.stop - inner.start].sum(0)
+    return Sums(torch.zeros_like(rows), rows), Sums(torch.zeros_like(columns), columns)
+
+
+def _running(scores: Scores, own: Tensor, ones: Tensor, directions: Directions) -> tuple[Sums, Sums]:
+    part = slice(scores.start, scores.start + len(scores.a))
+    rows = Sums(own[part].clone(), ones[part].clone())
+    columns = Sums(own.clone(), ones)
+    buffer = Buffer(own)
+    for i, j, tile in scores.tiles():
+        scores.drop(tile, i, j, -torch.inf)
+        if directions != "b->a":
+            _gather(rows, i, tile, buffer, 1)
+        inner = scores.partners(j)
+        if directions != "a->b" and inner.stop > inner.start:
+            _gather(columns, inner, tile[:, : inner.stop - inner.start], buffer, 0)
+    return rows, columns
+
+
+def _gather(sums: Sums, at: slice, tile: Tensor, buffer: Buffer, dim: int) -> None:
+    """Add a tile's exponentials to the running sums of its rows or columns, relative to the running maxima."""
+    before = sums.top[at]
+    best = torch.maximum(before, tile.amax(dim))  # finite: it began with the logit of an own pair
+    relative = torch.sub(tile, best.unsqueeze(dim), out=buffer.of(*tile.shape))
+    sums.total[at] = sums.total[at] * (before - best).exp_() + _exp(relative).sum(dim)
+    sums.top[at] = best
+
+
+def _exp(relative: Tensor) -> Tensor:
+    """In place, of logits relative to a maximum."""
+    return F.threshold_(relative, TINY, -torch.inf).exp_()
+
+
+def _shares(
+    scores: Scores, rows: Sums, columns: Sums, of_rows: Tensor, of_columns: Tensor, directions: Directions
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Every tile's rows, columns and scores, -inf where a pair is left out; a row's own pair stays if `own`."""
-    size = len(a)
-    for start in range(0, size, ROWS):
-        i = slice(start, min(start + ROWS, size))
-        scaled = a[i] * scale
-        for first in range(0, len(b), COLUMNS):
-            j = slice(first, min(first + COLUMNS, len(b)))
-            scores = scaled @ b[j].T
-            if keys is not None or mask is not None:
-                scores.masked_fill_(_left_out(i, j, size, keys, mask, scores), -torch.inf)
-            if not own:
-                diagonal = _diagonal(i, j, scores)
-                scores[diagonal - i.start, diagonal - j.start] = -torch.inf
-            yield i, j, scores
+    """Every tile's gradient to its logits, own pairs apart: row and column shares of the incoming gradients."""
+    plain = not (rows.top.any() or columns.top.any())  # the bounded form: one exponential serves both
+    buffer = Buffer(of_rows)
+    for i, j, tile in scores.tiles():
+        inner = scores.partners(j)
+        width = inner.stop - inner.start
+        spare = buffer.of(len(tile), width)
+        if plain:
+            _weigh(tile.exp_(), spare, of_rows[i], of_columns[inner], directions)
+        else:
+            if directions != "a->b":
+                torch.sub(tile[:, :width], columns.top[inner], out=spare)
+                _exp(spare).mul_(of_columns[inner])
+            if directions == "b->a":
+                tile.zero_()
+            else:
+                _exp(tile.sub_(rows.top[i, None])).mul_(of_rows[i, None])
+            if directions != "a->b":
+                tile[:, :width].add_(spare)
+        yield i, j, scores.drop(tile, i, j, 0.0)
 
 
-def _diagonal(i: slice, j: slice, like: Tensor) -> Tensor:
-    """The rows of a tile that meet their own partner in it."""
-    first = max(i.start, j.start)
-    return torch.arange(first, max(first, min(i.stop, j.stop)), device=like.device)
-
-
-def _left_out(i: slice, j: slice, size: int, keys: Tensor | None, mask: Tensor | None, like: Tensor) -> Tensor:
-    out = torch.zeros_like(like, dtype=torch.bool) if mask is None else mask[i, j].clone()
-    if keys is not None and j.start < size:
-        out[:, : size - j.start] |= keys[i, None] == keys[None, j.start : min(j.stop, size)]
-    own = _diagonal(i, j, like)
-    out[own - i.start, own - j.start] = False
-    return out
-
-
-def _gather(top: Tensor, total: Tensor, at: slice, scores: Tensor) -> None:
-    """Add a tile's exponentials to the running sums of its rows, in place, relative to the running maxima."""
-    before = top[at]
-    best = torch.maximum(before, scores.amax(1))
-    safe = best.masked_fill(best == -torch.inf, 0)  # a row of which nothing was kept so far
-    total[at] = total[at] * (before - safe).exp() + (scores - safe[:, None]).exp_().sum(1)
-    top[at] = best
+def _weigh(tile: Tensor, spare: Tensor, of_rows: Tensor, of_columns: Tensor, directions: Directions) -> None:
+    """Multiply a tile by the sum of its rows' and columns' factors; extra columns have none of their own."""
+    width = len(of_columns)
+    if directions == "both":
+        tile[:, :width].mul_(torch.add(of_rows[:, None], of_columns, out=spare))
+        tile[:, width:].mul_(of_rows[:, None])
+    elif directions == "a->b":
+        tile.mul_(of_rows[:, None])
+    else:
+        tile[:, :width].mul_(of_columns)
+        tile[:, width:].zero_()

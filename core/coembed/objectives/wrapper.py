@@ -18,3 +18,4 @@ class Wrapper(Objective):
         self.objective: Objective = build("objective", objective)
         self.dims = self.objective.dims
         self.symmetric, self.additive = self.objective.symmetric, self.objective.additive
+        self.shares = self.objective.shares  # true of any linear combination of the inner losses; else say False
