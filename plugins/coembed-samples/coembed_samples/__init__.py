@@ -1,4 +1,4 @@
-"""coembed-samples: small real data to try coembed on, carried in the package or built where it runs."""
+"""coembed-samples: small real data to try coembed on: carried, built where it runs, or fetched by a command."""
 
 from __future__ import annotations
 
@@ -40,4 +40,36 @@ def coembed_sources() -> Iterator[Spec]:
         target="coembed_samples.genomes:Lambda",
         summary="The genome of phage lambda, 48,502 bp, in windows of DNA.",
         license="LicenseRef-public-record",
+    )
+    # What follows is read from sets that `coembed-samples fetch` brings.
+    yield Spec(
+        name="samples/proteins",
+        target="coembed_samples.proteins:Proteins",
+        summary="10,872 bacterial proteins with product names; fetched.",
+        license="LicenseRef-unclear-benchmark-use",
+    )
+    yield Spec(
+        name="samples/triples",
+        target="coembed_samples.triples:Triples",
+        summary="Genes of E. coli MG1655 as DNA, protein and product name; fetched.",
+        license="LicenseRef-unclear-benchmark-use",
+    )
+    yield Spec(
+        name="samples/wordnet",
+        target="coembed_samples.wordnet:WordNet",
+        summary="Neighbourhoods of WordNet's synsets with glosses, their own words hidden; fetched.",
+        license="LicenseRef-WordNet-3.0",
+    )
+    yield Spec(
+        name="samples/instruments",
+        target="coembed_samples.instruments:Instruments",
+        summary="890 notes and strokes of instruments with names; fetched.",
+        license="MIT",
+    )
+    yield Spec(
+        name="samples/icons",
+        target="coembed_samples.icons:Icons",
+        summary="3,330 icons with search terms, drawn from SVG; fetched.",
+        license="ISC AND MIT AND CC-BY-4.0",
+        extra="icons",
     )
