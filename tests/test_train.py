@@ -10,10 +10,10 @@ import torch
 import coembed
 from coembed import Contrast, Pretext, Record, Records, Space, fit
 from coembed.checkpoint import ResumeError
+from coembed.columns import linked
 from coembed.embedder import Embedder
 from coembed.features import FeatureStore
 from coembed.sampler import Schedule
-from coembed.tasks import _components
 from coembed.testing import ToyEncoder, toy_encoder
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "sun", "moon", "star", "tree", "rock", "sea"]
@@ -363,7 +363,7 @@ def test_pretexts_train_one_tower_beside_contrasts():
 
 
 def test_equal_items_are_no_negatives_of_each_other():
-    assert _components([[b"a", b"b", b"c", b"b"], [b"x", b"y", b"x", b"z"]]).tolist() == [0, 1, 0, 1]
+    assert linked([torch.tensor([0, 1, 2, 1]), torch.tensor([0, 1, 0, 2])]).tolist() == [0, 1, 0, 1]
     seen = []
 
     class Spy(coembed.Objective):

@@ -11,13 +11,13 @@ import torch
 from coembed.distributed import ONE, Ranks
 from coembed.embedding import Embedding
 from coembed.items import BadItem
+from coembed.rows import Cached
 from coembed.sampler import counter
 from coembed.sources import Record
 from coembed.space import Space
 from coembed.tower import Tower
 
-# By tower: where a record's row is, and the features of all records that have the tower.
-Features = Mapping[str, tuple[dict[int, int], Embedding]]
+Features = Mapping[str, Cached]  # by tower
 Through = Callable[[Sequence[int]], Embedding]
 
 
@@ -60,6 +60,7 @@ class Embedder:
         self.space, self.batch, self.at, self.features = space, batch, at, features
         self.micro_batch, self.seed, self.ranks = micro_batch, seed, ranks
         self.device = next(space.parameters()).device
+        self._at = torch.tensor(at, dtype=torch.int64)
         self._later: list[_Later] = []
 
     def __call__(self, name: str, rows: Sequence[int], role: str | None) -> Embedding:
@@ -124,10 +125,10 @@ class Embedder:
         return (rows[i : i + size] for i in range(0, len(rows), size))
 
     def _aligned(self, tower: Tower, name: str, rows: Sequence[int]) -> Embedding:
-        places, cached = self.features[name]
-        chosen = torch.tensor([places[self.at[i]] for i in rows])
+        at = self._at[rows.start : rows.stop] if isinstance(rows, range) else self._at[torch.tensor(rows)]
+        features = self.features[name].take(at)
         with seeded(counter(self.seed, name, rows[0]), self.device):
-            aligned: Embedding = tower.aligner(cached[chosen].to(self.device))
+            aligned: Embedding = tower.aligner(features.to(self.device))
         return aligned
 
     def _encode(self, tower: Tower, name: str, rows: Sequence[int], role: str | None) -> Embedding:

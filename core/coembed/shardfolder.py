@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from coembed import weights
-from coembed.shards import SUFFIX, Shard, check, join, metadata, read, write, write_whole
+from coembed.shards import SUFFIX, Shard, check, halves, join, metadata, read, write, write_whole
 
 State = tuple[int, int]  # of a file: size, time of change
 Added = dict[str, tuple[State, np.ndarray]]  # of new shards: state, keys
@@ -72,11 +72,6 @@ class Table:
         first = np.ones(len(keys), bool)
         first[1:] = (keys[1:] != keys[:-1]).any(1)
         return Table(names, keys[first], shard[order][first], row[order][first])
-
-
-def halves(keys: np.ndarray) -> np.ndarray:
-    """Keys `[N, 16]` as two numbers each, `[N, 2]`."""
-    return np.ascontiguousarray(keys).view(np.uint64)
 
 
 class ShardFolder:

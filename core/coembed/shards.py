@@ -103,6 +103,11 @@ def vectors_at(starts: Tensor, counts: Tensor) -> Tensor:
     return torch.repeat_interleave(starts - before, counts) + torch.arange(int(counts.sum()))
 
 
+def halves(keys: np.ndarray) -> np.ndarray:
+    """Keys `[N, 16]` as two numbers each, `[N, 2]`."""
+    return np.ascontiguousarray(keys).view(np.uint64)
+
+
 def write_whole(path: Path, save: Callable[[str], None]) -> None:
     """Call `save(part)` with the name of a new file beside `path`, then let it take that name at once."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from coembed.columns import Batch, Columns
 from coembed.distributed import ONE, Ranks
 from coembed.embedder import Embedder, Features, seeded
 from coembed.optim import rate_factor
@@ -34,7 +35,7 @@ class Step:
 
     space: Space
     tasks: Sequence[Task]
-    records: Sequence[Sequence[Record]]
+    records: Sequence[Columns]
     features: Mapping[int, Features]
     schedule: Schedule
     optimizer: torch.optim.Optimizer
@@ -51,7 +52,7 @@ class Step:
         began = time.perf_counter()
         device = next(self.space.parameters()).device
         index, at = self.schedule.batch(step)
-        task, batch = self.tasks[index], [self.records[index][i] for i in at]
+        task, batch = self.tasks[index], Batch(self.records[index], at)
         factor = rate_factor(step, self.total, self.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from coembed.columns import Batch, linked
 from coembed.embedding import Embedding
 from coembed.objectives import Objective
 from coembed.plugins import build
@@ -103,7 +105,6 @@ class Contrast(Task):
         _check_pairs(self.pairs, self.towers)
         self.same = same
         self.roles = dict(roles or {})
-        self._digests: dict[tuple[str, str], bytes] = {}  # of items, so that an epoch hashes each picture once
 
     def prepare(self, space: Space) -> None:
         """Towers and roles must be there."""
@@ -123,43 +124,38 @@ class Contrast(Task):
 
     def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
         """Mean over the pairs of towers that records of the batch have, by the pairs' weights."""
-        rows = {tower: [i for i, record in enumerate(records) if tower in record] for tower in self.towers}
+        batch = Batch.of(records)
+        rows = {tower: batch.rows(tower) for tower in self.towers}
         embedded = {tower: embed(tower, at, self.roles.get(tower)) for tower, at in rows.items() if at}
         terms, shares = [], []
         for (a, b), share in self.pairs.items():
-            both = [i for i in rows[a] if b in records[i]]
+            both = batch.rows(a, b)
             if not both:
                 continue
-            places = [{row: k for k, row in enumerate(rows[tower])} for tower in (a, b)]
-            left = embedded[a][torch.tensor([places[0][i] for i in both])]
-            right = embedded[b][torch.tensor([places[1][i] for i in both])]
-            chosen = [records[i] for i in both]
+            left, right = (_chosen(embedded[tower], rows[tower], both) for tower in (a, b))
             device = left.values.device
-            weights = torch.tensor([record.weight for record in chosen], device=device)
-            keys = self._keys(chosen, (a, b)).to(device)
-            terms.append(self.objective(left, right, weights=weights, keys=keys) * share)
+            keys = self._keys(batch, both, (a, b))
+            keys = keys if keys is None else keys.to(device)
+            terms.append(self.objective(left, right, weights=batch.weights(both).to(device), keys=keys) * share)
             shares.append(share)
         if not terms:
             raise ValueError(f"no two of {len(records)} records share two of the towers {', '.join(self.towers)}")
         return torch.stack(terms).sum() / sum(shares)
 
-    def _keys(self, records: Sequence[Record], towers: tuple[str, str]) -> Tensor:
-        """Rows that are one thing get one number."""
+    def _keys(self, batch: Batch, rows: Sequence[int], towers: tuple[str, str]) -> Tensor | None:
+        """Rows that are one thing get one number; None if no two are."""
         if self.same == "content":
-            return _components([[self._content(tower, record) for record in records] for tower in towers])
-        names = [getattr(record, self.same) or record.id for record in records]
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        return torch.tensor([numbers[name] for name in names])
+            return linked([batch.numbers(tower, rows, partial(self._content, tower)) for tower in towers])
+        return linked([batch.numbers(f"same {self.same}", rows, self._name)])
 
     def _content(self, tower: str, record: Record) -> bytes:
-        digest = self._digests.get((tower, record.id))
-        if digest is None:
-            try:
-                digest = self._encoders[tower].key(record[tower])
-            except TypeError:  # an item without a content key equals only itself
-                digest = f"{tower}:{record.id}".encode()
-            self._digests[tower, record.id] = digest
-        return digest
+        try:
+            return self._encoders[tower].key(record[tower])
+        except TypeError:  # an item without a content key equals only itself
+            return f"{tower}:{record.id}".encode()
+
+    def _name(self, record: Record) -> str:
+        return getattr(record, self.same) or record.id
 
     def describe(self) -> dict[str, Any]:
         """As Task.describe, with the objective, the pairs that some record has both sides of, and the source's size."""
@@ -188,26 +184,12 @@ def _check_pairs(pairs: Mapping[tuple[str, str], float], towers: Sequence[str]) 
             raise ValueError(f"pair {pair}: weight {weight} must be positive and finite; leave the pair out instead")
 
 
-def _components(columns: Sequence[Sequence[bytes]]) -> Tensor:
-    """Rows linked by equal content in any column, transitively, get the number of their first row.
-
-    >>> _components([[b"a", b"b", b"a"], [b"x", b"y", b"z"]])
-    tensor([0, 1, 0])
-    """
-    parent = list(range(len(columns[0])))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for column in columns:
-        first: dict[bytes, int] = {}
-        for i, content in enumerate(column):
-            a, b = root(first.setdefault(content, i)), root(i)
-            parent[max(a, b)] = min(a, b)
-    return torch.tensor([root(i) for i in range(len(parent))])
+def _chosen(embedded: Embedding, rows: Sequence[int], chosen: Sequence[int]) -> Embedding:
+    """Of what was embedded for `rows`, the `chosen` ones; without a copy where that is all."""
+    if len(chosen) == len(rows):
+        return embedded
+    place = {row: k for k, row in enumerate(rows)}
+    return embedded[torch.tensor([place[row] for row in chosen])]
 
 
 class Pretext(Task):

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from coembed import checkpoint
+from coembed.aligner import Aligner
 from coembed.averaging import Averages
 from coembed.blocks import tuned
+from coembed.columns import read_columns
 from coembed.distributed import Ranks, join
-from coembed.embedding import Embedding
 from coembed.features import FeatureStore
-from coembed.frozen import digest, frozen_features
+from coembed.frozen import digest, frozen_features, sample
 from coembed.history import History
 from coembed.objectives import Objective
 from coembed.optim import parameter_groups
@@ -97,7 +98,7 @@ def fit(
     tasks = list(tasks) if tasks is not None else _tasks(space, source, objective)
     for task in tasks:
         task.prepare(space)
-    records = [[record for record in task.source if task.usable(record)] for task in tasks]
+    records = read_columns(tasks)
     for task, usable in zip(tasks, records, strict=True):
         if not usable:
             raise ValueError(f"a task on {', '.join(task.towers)} has no usable record among {len(task.source)}")
@@ -124,6 +125,7 @@ def fit(
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
+    frozen = {name: space[name].encoder for name in towers if space[name].frozen}
     run = {
         "tasks": [task.describe() for task in tasks],
         "train": {name: "locked" if space[name].locked else space[name].train_word for name in towers},
@@ -139,21 +141,21 @@ def fit(
         "precision": precision,
         "compile": compile,
         "seed": seed,
-        "frozen": {n: space[n].encoder.fingerprint() for n in towers if space[n].frozen} if out is not None else {},
-        "data": [digest(usable) for usable in records] if out is not None or ranks.world > 1 else [],
+        "frozen": {name: encoder.fingerprint() for name, encoder in frozen.items()} if out is not None else {},
+        "data": [digest(usable, frozen) for usable in records] if out is not None or ranks.world > 1 else [],
     }
     _agree(ranks, run)
     ranks.equalize(tensor for module in (space, *tasks) for tensor in (*module.parameters(), *module.buffers()))
     store = (cache if isinstance(cache, FeatureStore) else FeatureStore()) if cache else None
     progress = progress and ranks.main
     if store is not None and ranks.world > 1:  # each computes its part, then all read the whole
-        frozen_features(space, tasks, [usable[ranks.share.part(len(usable))] for usable in records], store, progress)
+        frozen_features(space, tasks, records, store, progress, ranks.share)
         ranks.wait()
     features = frozen_features(space, tasks, records, store, progress)
     for name in towers:
-        seen = [part[name][1] for part in features.values() if name in part]
-        if seen and not space[name].locked:
-            space[name].aligner.adapt(Embedding.cat(seen).to(device))
+        seen = [part[name] for part in features.values() if name in part]
+        if seen and not space[name].locked and type(space[name].aligner).adapt is not Aligner.adapt:
+            space[name].aligner.adapt(sample(seen).to(device))
     folder, start = (Path(out) if out is not None else None), 0
     if folder is not None and resume:
         # Rank 0 says which checkpoint, or the others might see one that it writes later.
@@ -211,7 +213,8 @@ def _tasks(space: Space, source: str | Source | None, objective: str | Objective
     if source is None:
         raise ValueError("fit needs a source of records, or tasks")
     built: Source = build("source", source)
-    shared = {pair for record in built for pair in combinations([t for t in space if t in record], 2)}
+    kinds = {tuple(record.items) for record in built}
+    shared = {pair for kind in kinds for pair in combinations([t for t in space if t in kind], 2)}
     if not shared:
         have, want = ", ".join(built.towers) or "nothing", ", ".join(space)
         raise ValueError(f"no record has items for two towers of the space: records have {have}, towers are {want}")
