@@ -24,8 +24,8 @@ class Objective(nn.Module, ABC):
     dims: tuple[int, ...] = ()
     symmetric: bool = False  # swapping the sides changes nothing (single vectors)
     additive: bool = False  # a batch's loss is the mean of its parts': no negatives
-    # Inside `sharing.shared` it returns this process's part, and the parts add up to the loss of the whole batch. False:
-    # every process returns the whole loss, and whoever adds them up divides by their number.
+    # Inside `sharing.shared` it returns this process's part, and the parts add up to the loss of the whole batch. Where
+    # it is False every process returns the whole loss, and whoever adds them up divides by their number.
     shares: bool = False
 
     @classmethod

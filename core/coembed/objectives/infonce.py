@@ -9,6 +9,7 @@ from coembed.objectives.pairs import Directions, PairObjective, Pairs, check_dir
 from coembed.objectives.precision import Precision, check_precision
 from coembed.objectives.scale import Scale
 from coembed.objectives.tiled import log_sum_exp
+from coembed.objectives.tiled_maxsim import maxsim_rows
 from coembed.sharing import ALONE, Share
 
 
@@ -20,7 +21,8 @@ class InfoNCE(PairObjective):
     negatives costs 0. Extra negatives are b's kind, so only a asks against them. `temperature` is t at the start; the
     factor 1 / t is learned if `learnable` and never exceeds `max_scale`. MaxSim sums over query vectors: for
     multi-vectors a temperature near 1 fits. Large batches never hold their scores; `precision` is that of their matrix
-    products: "fp32", "bf16" (inputs rounded, sums in float32) or "auto", which is bf16 under a bf16 autocast. Raises ValueError for values out of range.
+    products: "fp32", "bf16" (inputs rounded, sums in float32) or "auto", which is bf16 under a bf16 autocast. Raises
+    ValueError for values out of range.
     Source: van den Oord et al. 2018, equation 4; both directions and the learned factor: Radford et al. 2021, figure 3.
 
     >>> from coembed.embedding import Embedding
@@ -57,8 +59,11 @@ class InfoNCE(PairObjective):
     def own_rows(self, pairs: Pairs, share: Share) -> Tensor:
         """`[n]` losses of the share's pairs; in large batches their scores exist tile by tile."""
         scale = self.scale()
-        if pairs.large:
+        if pairs.large and pairs.single:
             return self.large_rows(pairs, scale, share)
+        if pairs.large:
+            views = pairs.views(self.directions)
+            return torch.stack([self.large_view(view, scale, share) for view in views]).mean(0)
         losses = [self.row_losses(scale * scores, view) for view, scores in pairs.ways(self.directions)]
         return torch.stack(losses).mean(0)[share.part(len(pairs))]
 
@@ -75,6 +80,13 @@ class InfoNCE(PairObjective):
         return log_sum_exp(
             a, b, scale, keys, mask, directions=self.directions, precision=self.precision, share=share
         )  # fmt: skip
+
+    def large_view(self, view: Pairs, scale: Tensor, share: Share) -> Tensor:
+        """One direction of multi-vectors, `[n]`, without the scores of their tokens."""
+        rows, own = maxsim_rows(
+            view.a, view.columns(), scale, keys=view.keys, mask=view.mask, precision=self.precision, share=share
+        )
+        return rows - own
 
     def directed(self, rows: Tensor, columns: Tensor) -> Tensor:
         """The losses of the directions that count."""

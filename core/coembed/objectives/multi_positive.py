@@ -7,6 +7,7 @@ from torch import Tensor
 
 from coembed.objectives.infonce import InfoNCE
 from coembed.objectives.pairs import Pairs
+from coembed.objectives.tiled_maxsim import maxsim_rows
 from coembed.sharing import Share
 
 
@@ -40,14 +41,33 @@ class MultiPositive(InfoNCE):
         if pairs.keys is None:
             return super().large_rows(pairs, scale, share)
         a, b, part = pairs.a.vectors, pairs.b.vectors, share.part(len(pairs))
-        alike = pairs.alike() if pairs.mask is not None else None  # a mask is B x B already
-        mask = pairs.mask
-        if mask is not None and alike is not None:
-            mask = mask.clone()
-            mask[:, : len(pairs)] &= ~alike
+        mask = _without_positives(pairs)
         rows, columns, _ = self.sums(pairs, scale, share, None, mask)
         a_means, b_means = (_means(side, pairs.keys)[part] for side in (a, b))
         return self.directed(rows - scale * (a[part] * b_means).sum(1), columns - scale * (b[part] * a_means).sum(1))
+
+    def large_view(self, view: Pairs, scale: Tensor, share: Share) -> Tensor:
+        """As for InfoNCE, over the mean logit of the row's positives."""
+        rows, own = maxsim_rows(
+            view.a,
+            view.columns(),
+            scale,
+            mask=_without_positives(view),
+            positives=view.keys,
+            precision=self.precision,
+            share=share,
+        )
+        return rows - own
+
+
+def _without_positives(pairs: Pairs) -> Tensor | None:
+    """The mask less the row's positives, which stay in the sum."""
+    alike = pairs.alike() if pairs.mask is not None else None  # a mask is B x B already
+    if pairs.mask is None or alike is None:
+        return pairs.mask
+    mask = pairs.mask.clone()
+    mask[:, : len(pairs)] &= ~alike
+    return mask
 
 
 def _means(vectors: Tensor, keys: Tensor) -> Tensor:

@@ -84,9 +84,18 @@ class Pairs:
 
     @property
     def large(self) -> bool:
-        """Whether single vectors are so many that their scores should not be held at once."""
-        single = self.a.single and self.b.single and (self.negatives is None or self.negatives.single)
-        return single and len(self) * (len(self) + len(self.negatives or ())) > LARGE
+        """Whether the scores of all vectors are so many that they should not be held at once."""
+        asked = self.b.mask.shape[1] if self.negatives is None else self.columns_width()
+        return self.a.mask.numel() * (len(self) + len(self.negatives or ())) * asked > LARGE
+
+    @property
+    def single(self) -> bool:
+        """Whether every row is one vector."""
+        return self.a.single and self.b.single and (self.negatives is None or self.negatives.single)
+
+    def columns_width(self) -> int:
+        """The longest row that a's rows meet."""
+        return max(x.mask.shape[1] for x in (self.b, self.negatives) if x is not None)
 
     def columns(self) -> Embedding:
         """What a's rows meet: b's rows, then the extra negatives."""
@@ -96,6 +105,10 @@ class Pairs:
         """`[B, B + N]` similarities of a's rows to b's and to the extra negatives, float32 or better."""
         scores = similarity(self.a, self.columns())
         return scores.to(torch.promote_types(scores.dtype, torch.float32))  # half is too coarse for an exponential
+
+    def views(self, directions: Directions) -> list[Pairs]:
+        """The pairs as seen by whoever asks: a's view, b's, or both."""
+        return [*([self] if directions != "b->a" else []), *([self.turned()] if directions != "a->b" else [])]
 
     def ways(self, directions: Directions) -> Iterator[tuple[Pairs, Tensor]]:
         """The pairs as seen by whoever asks, with their scores: a's view, b's, or one after the other.

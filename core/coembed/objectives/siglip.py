@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from coembed.objectives.pairs import PairObjective, Pairs
 from coembed.objectives.precision import Precision, check_precision
 from coembed.objectives.scale import Scale
+from coembed.objectives.tiled_maxsim import maxsim_rows
 from coembed.objectives.tiled_sigmoid import negative_sums
 from coembed.sharing import ALONE, Share
 
@@ -21,8 +22,9 @@ class SigLIP(PairObjective):
     The sum over i and j of minus log sigmoid(z_ij (scale * s_ij + bias)), with z = 1 for partners and -1 for
     negatives, over the number of pairs B. Columns that keys or mask take out add nothing. A negative combination
     belongs half to each of its two rows, and MaxSim of multi-vectors, which depends on who asks, is averaged over
-    both. `scale` and `bias` are the values at the start, learned if `learnable`; `precision` as for
-    InfoNCE. Raises ValueError for a scale that is not positive or a bias that is not finite. Source: Zhai et al. 2023, equation 1 and algorithm 1.
+    both. `scale` and `bias` are the values at the start, learned if `learnable`; `precision` as for InfoNCE. Raises
+    ValueError for a scale that is not positive or a bias that is not finite.
+    Source: Zhai et al. 2023, equation 1 and algorithm 1.
 
     >>> from coembed.embedding import Embedding
     >>> x = Embedding.from_vectors(torch.eye(2))
@@ -57,6 +59,8 @@ class SigLIP(PairObjective):
     def own_rows(self, pairs: Pairs, share: Share) -> Tensor:
         """`[n]` losses of the share's pairs; in large batches their scores exist tile by tile."""
         scale = self.scale()
+        if pairs.large and not pairs.single:
+            return torch.stack([self.large_view(view, scale, share) for view in pairs.views("both")]).mean(0)
         if pairs.large:
             a, b, given = pairs.a.vectors, pairs.columns().vectors, (pairs.keys, pairs.mask)
             rows, columns, own = negative_sums(
@@ -65,6 +69,13 @@ class SigLIP(PairObjective):
             return (rows + columns) / 2 - F.logsigmoid(own + self.bias)
         losses = [self.row_losses(scale * scores + self.bias, view) for view, scores in pairs.ways("both")]
         return torch.stack(losses).mean(0)[share.part(len(pairs))]
+
+    def large_view(self, view: Pairs, scale: Tensor, share: Share) -> Tensor:
+        """One direction of multi-vectors, `[n]`, without the scores of their tokens."""
+        rows, own = maxsim_rows(
+            view.a, view.columns(), scale, self.bias, view.keys, view.mask, precision=self.precision, share=share
+        )
+        return rows - F.logsigmoid(own + self.bias)
 
     def row_losses(self, logits: Tensor, view: Pairs) -> Tensor:
         """One direction: logits `[B, B + N]` to `[B]`."""

@@ -52,13 +52,13 @@ def log_sum_exp(
 
     `a` is `[B, D]`, `b` `[B + N, D]`, `scale` a positive scalar. A pair i != j is left out where `keys[i] == keys[j]`
     (`[B]`, for j < B) or `mask[i, j]` (`[B, B + N]`). Returns, for the n rows of the share, `[n]` over all columns,
-    `[n]` over all rows for the columns of the same numbers, and the `[n]` logits of own pairs; `directions` says which of
-    the two sums are needed, the other one is 0. Each tile is computed twice: 8 B² D operations in all, against 6 with
-    the whole matrix in memory. Where no logit can exceed `BOUND` one exponential serves rows and columns; elsewhere
-    each has its running maximum. Gradients are exact for a, b and scale; with "bf16" the products round their inputs,
-    sums and own pairs stay in float32. Sources: the running maximum of Milakov and Gimelshein 2018, Online normalizer
-    calculation for softmax; recomputed tiles as in Dao et al. 2022, FlashAttention; for contrastive losses and over
-    processes Cheng et al. 2024, Breaking the Memory Barrier (Inf-CL).
+    `[n]` over all rows for the columns of the same numbers, and the `[n]` logits of own pairs; `directions` says which
+    of the two sums are needed, the other one is 0. Each tile is computed twice: 8 B² D operations in all, against 6
+    with the whole matrix in memory. Where no logit can exceed `BOUND` one exponential serves rows and columns;
+    elsewhere each has its running maximum. Gradients are exact for a, b and scale; with "bf16" the products round
+    their inputs, sums and own pairs stay in float32. Sources: the running maximum of Milakov and Gimelshein 2018,
+    Online normalizer calculation for softmax; recomputed tiles as in Dao et al. 2022, FlashAttention; for contrastive
+    losses and over processes Cheng et al. 2024, Breaking the Memory Barrier (Inf-CL).
 
     >>> rows, columns, own = log_sum_exp(torch.eye(3), torch.eye(3), torch.tensor(1.0))
     >>> torch.allclose(rows, torch.eye(3).logsumexp(1)) and torch.allclose(rows, columns), own
@@ -88,9 +88,7 @@ class _LogSumExp(torch.autograd.Function):
         part = share.part(len(a))
         scores = Scores(a[part], b, float(scale), part.start, len(a), keys, mask, bf16)
         with matrix_units(bf16, a.device):
-            own = (
-                row_products(a, b[: len(a)]) * scores.scale
-            )  # of all rows: a maximum to start from that no column lacks
+            own = row_products(a, b[: len(a)]) * scores.scale  # of all rows: no column lacks a maximum to start from
             rows, columns = _sums(scores, own, directions, share)
         kept = torch.zeros_like(own[part])
         ctx.given = (part, directions, bf16, share)
@@ -169,8 +167,8 @@ def _bounded(scores: Scores, own: Tensor, ones: Tensor, directions: Directions) 
         if directions != "b->a":
             rows[i] += tile.sum(1)
         inner = scores.partners(j)
-        if directions != "a->b" and inner.stop > inner.start:
-            columns[inner] += tile[:, : inner.stop - inner.start].sum(0)
+        if directions != "a->b" and scores.width(j):
+            columns[inner] += tile[:, : scores.width(j)].sum(0)
     return Sums(torch.zeros_like(rows), rows), Sums(torch.zeros_like(columns), columns)
 
 
@@ -184,8 +182,8 @@ def _running(scores: Scores, own: Tensor, ones: Tensor, directions: Directions) 
         if directions != "b->a":
             _gather(rows, i, tile, buffer, 1)
         inner = scores.partners(j)
-        if directions != "a->b" and inner.stop > inner.start:
-            _gather(columns, inner, tile[:, : inner.stop - inner.start], buffer, 0)
+        if directions != "a->b" and scores.width(j):
+            _gather(columns, inner, tile[:, : scores.width(j)], buffer, 0)
     return rows, columns
 
 
@@ -200,7 +198,7 @@ def _gather(sums: Sums, at: slice, tile: Tensor, buffer: Buffer, dim: int) -> No
 
 def _exp(relative: Tensor) -> Tensor:
     """In place, of logits relative to a maximum."""
-    return F.threshold_(relative, TINY, -torch.inf).exp_()
+    return F.threshold(relative, TINY, -torch.inf, inplace=True).exp_()
 
 
 def _shares(
@@ -210,8 +208,7 @@ def _shares(
     plain = not (rows.top.any() or columns.top.any())  # the bounded form: one exponential serves both
     buffer = Buffer(of_rows)
     for i, j, tile in scores.tiles():
-        inner = scores.partners(j)
-        width = inner.stop - inner.start
+        inner, width = scores.partners(j), scores.width(j)
         spare = buffer.of(len(tile), width)
         if plain:
             _weigh(tile.exp_(), spare, of_rows[i], of_columns[inner], directions)

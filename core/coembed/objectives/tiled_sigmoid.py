@@ -62,8 +62,7 @@ class _NegativeSums(torch.autograd.Function):
         with matrix_units(bf16, a.device):
             for i, j, tile in scores.tiles():
                 costs = scores.drop(F.softplus(tile.add_(shift)), i, j, 0.0)
-                inner = scores.partners(j)
-                width = inner.stop - inner.start
+                inner, width = scores.partners(j), scores.width(j)
                 rows[i] += costs[:, :width].sum(1) + 2 * costs[:, width:].sum(1)
                 columns[inner] += costs[:, :width].sum(0)
             own = row_products(a[part], b[part]) * scores.scale
@@ -88,8 +87,7 @@ class _NegativeSums(torch.autograd.Function):
             left, right = products.ready(scores.a), products.ready(b)
             for i, j, tile in scores.tiles():
                 shares = scores.drop(tile.add_(shift).sigmoid_(), i, j, 0.0)
-                inner = scores.partners(j)
-                width = inner.stop - inner.start
+                inner, width = scores.partners(j), scores.width(j)
                 shares[:, :width] *= row_grad[i, None] + all_columns[inner]
                 shares[:, width:] *= 2 * row_grad[i, None]
                 bias_grad += shares.sum()

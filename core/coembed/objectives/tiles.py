@@ -19,7 +19,7 @@ class Scores:
 
     `a` is `[n, D]`, the rows `start` to `start + n` of `size` pairs; `b` `[size + N, D]`, their partners first; `keys`
     `[size]` and `mask` `[size, size + N]` as for an objective. Pairs of a row and its own partner are not in the
-    tiles: there are few of them and much of a gradient hangs on them, so that losses take them apart, in full precision.
+    tiles: they are few and much of a gradient hangs on them, so that losses take them apart, in full precision.
     """
 
     a: Tensor
@@ -50,14 +50,19 @@ class Scores:
         """Those of some columns that are partners, none of the extra negatives."""
         return slice(min(j.start, self.size), min(j.stop, self.size))
 
+    def width(self, j: slice) -> int:
+        """How many of some columns are partners."""
+        inner = self.partners(j)
+        return inner.stop - inner.start
+
     def drop(self, tile: Tensor, i: slice, j: slice, value: float) -> Tensor:
         """Put a value where a tile has no negative: own partners, equal keys, masked; in place."""
         first, inner = self.start + i.start, self.partners(j)
         if self.mask is not None:
             tile.masked_fill_(self.mask[first : first + len(tile), j], value)
-        if self.keys is not None and inner.stop > inner.start:
+        if self.keys is not None and self.width(j):
             alike = self.keys[first : first + len(tile), None] == self.keys[inner]
-            tile[:, : inner.stop - inner.start].masked_fill_(alike, value)
+            tile[:, : self.width(j)].masked_fill_(alike, value)
         if -len(tile) < first - j.start < tile.shape[1]:
             tile.diagonal(first - j.start).fill_(value)
         return tile
