@@ -34,7 +34,7 @@ class _Reached(Exception):
 
 
 def depths(encoder: Encoder, item: Any) -> dict[int, int]:
-    """How deep each parameter lies, by its `id`: 0 below the first of n blocks, i in block i, n + 1 above the last.
+    """How deep each parameter lies, by its `id`: 0 below the first of n blocks, i in block i, n + 1 elsewhere.
 
     Below is what the first block's input depends on, as autograd sees it for one item: the order in which a model
     registers its parts says little (open_clip registers its final projection first). Empty if there are no blocks.
@@ -71,19 +71,16 @@ def _feeding(encoder: Encoder, first: Sequence[nn.Module], rest: Sequence[nn.Par
         with torch.enable_grad():
             encoder(batch)
     except _Reached as stop:
-        inputs: list[Tensor] = stop.args[0]
-    else:
-        return {id(p) for p in rest}  # the blocks are never called as modules: nothing tells below from above
+        sums = [t.float().sum() for t in stop.args[0]]
+        gradients = torch.autograd.grad(sums, rest, allow_unused=True) if sums else [None] * len(rest)
+        return {id(p) for p, gradient in zip(rest, gradients, strict=True) if gradient is not None}
     finally:
         encoder.train(training)
         for hook in hooks:
             hook.remove()
         for parameter, wanted in zip(rest, before, strict=True):
             parameter.requires_grad_(wanted)
-    if not inputs or not rest:
-        return set()
-    gradients = torch.autograd.grad([t.float().sum() for t in inputs], rest, allow_unused=True)
-    return {id(p) for p, gradient in zip(rest, gradients, strict=True) if gradient is not None}
+    return {id(p) for p in rest}  # the blocks are never called as modules: nothing tells below from above
 
 
 @contextmanager
