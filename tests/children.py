@@ -4,20 +4,121 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 
 import coembed
-from coembed import Contrast, Records, Space
-from coembed.distributed import join, leave
+from coembed import Contrast, Objective, Records, Space
+from coembed.builtin import coembed_objectives
+from coembed.distributed import ONE, Ranks, join, leave
+from coembed.embedder import Embedder
 from coembed.features import FeatureStore
-from coembed.objectives import Triplet
+from coembed.objectives import InfoNCE, Matryoshka, Triplet, pairs
+from coembed.plugins import build, plugins
+from coembed.spec import resolve
+from coembed.step import add_gradients, part_of_loss
 from coembed.testing import toy_encoder
 
 WORDS = [f"{a} {b}" for a in ("red", "green", "blue", "small", "big") for b in ("cat", "dog", "fish", "sun", "tree")]
+
+
+# Rows of the gradient table beside the registered objectives as their `tiny` makes them.
+VARIANTS: dict[str, Callable[[], Objective]] = {
+    "infonce a->b": lambda: InfoNCE(0.5, directions="a->b"),
+    "infonce b->a": lambda: InfoNCE(0.5, directions="b->a"),
+    "infonce above its ceiling": lambda: _raised(InfoNCE(1.0, max_scale=1.0)),
+    "infonce fixed": lambda: InfoNCE(0.5, learnable=False),
+    "triplet random": lambda: Triplet(0.7, mining="random"),
+    "triplet hardest": lambda: Triplet(0.7, mining="hardest"),
+    "distill mse": lambda: build("objective", "distill", kind="mse"),
+    "matryoshka of siglip": lambda: Matryoshka("siglip", dims=(8, 3), weights=(1.0, 0.5)),
+    "matryoshka of triplet": lambda: Matryoshka(Triplet(0.7), dims=(8, 3)),
+    "that cannot share": lambda: Covariance(),
+}
+LAYOUTS = ("rows", "tokens", "two rows")  # single vectors, multi-vectors, fewer rows than three processes
+
+
+def _raised(objective: InfoNCE) -> InfoNCE:
+    with torch.no_grad():
+        objective.scale.log_scale.add_(0.5)
+    return objective
+
+
+class Covariance(Objective):
+    """A loss of the batch as a whole, with a learned factor: it knows nothing of sharing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, a, b, *, weights=None, keys=None, mask=None, negatives=None):
+        x, y = a.pool().vectors, b.pool().vectors
+        return (self.factor * (x - x.mean(0)).T @ (y - y.mean(0)) - torch.eye(x.shape[1])).square().sum()
+
+
+def objectives() -> dict[str, Callable[[], Objective]]:
+    """Every row of the gradient table."""
+    names = [spec.name for spec in coembed_objectives()]
+    built = {
+        name: (lambda name=name: resolve(plugins().find(name, "objective")[2].target).tiny(Path())) for name in names
+    }
+    return {**built, **VARIANTS}
+
+
+def gradients(
+    row: str, layout: str, *, micro_batch: int | None = None, ranks: Ranks = ONE, hold: Sequence[int] | None = None
+) -> dict[str, torch.Tensor]:
+    """Loss and gradients of one batch with dropout on; `hold`: whole graphs over chunks of these lengths."""
+    torch.manual_seed(0)
+    pool = "none" if layout == "tokens" else "mean"
+    towers = {
+        name: coembed.Tower(toy_encoder(dim=12, seed=i, dropout=0.3), "linear", dim=8, pool=pool, train="all")
+        for i, name in enumerate("ab")
+    }
+    model = Space(towers, dim=8).double()
+    left = ["cat", "a dog", "cat", "fish", "sun and moon", "x", "tree", "rock", "sea", "star", "red", "green", "blue"]
+    records = [
+        coembed.Record({"a": w, "b": w[::-1] * 2 + str(i)}, id=str(i), weight=1 + i % 3) for i, w in enumerate(left)
+    ]
+    records = records[:2] if layout == "two rows" else records
+    task = Contrast(Records(records), ("a", "b"), objectives()[row]()).double()
+    task.prepare(model)
+    model.train()
+    embed = Embedder(model, records, range(len(records)), {}, micro_batch=micro_batch, seed=7, ranks=ranks)
+
+    def held(name: str, rows: Sequence[int], role: str | None) -> coembed.Embedding:
+        ends = list(accumulate(hold or [len(rows)]))
+        chunks = [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return coembed.Embedding.cat([embed._encode(model[name], name, chunk, role) for chunk in chunks if chunk])
+
+    loss = part_of_loss(task, records, embed if hold is None else held, model, ranks, seed=7)
+    if loss.requires_grad:
+        loss.backward()
+    embed.backward()
+    named = {**dict(model.named_parameters()), **dict(task.named_parameters())}
+    add_gradients(ranks, named.values(), task)
+    found = {name: p.grad for name, p in named.items() if p.grad is not None}
+    return {"loss": ranks.add(loss.detach().clone()), **found}
+
+
+def table(folder: str, store: str) -> None:
+    """The gradient table of this many processes: FOLDER/RANK.safetensors, keys ROW/LAYOUT/COLUMN/PARAMETER."""
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    ranks, found = join(), {}
+    for row, layout in product(objectives(), LAYOUTS):
+        for column, large, micro in (("plain", 1 << 21, None), ("tiled", -1, None), ("cached", 1 << 21, 3)):
+            pairs.LARGE = large
+            got = gradients(row, layout, micro_batch=micro, ranks=ranks)
+            found |= {f"{row}/{layout}/{column}/{name}": tensor.contiguous() for name, tensor in got.items()}
+    save_file(found, str(Path(folder, f"{rank}.safetensors")))
+    leave()
 
 
 def space(dropout: float = 0.2) -> Space:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from coembed.columns import Batch, Columns
 from coembed.distributed import ONE, Ranks
 from coembed.embedder import Embedder, Features, seeded
+from coembed.objectives.scale import Scale
 from coembed.optim import rate_factor
 from coembed.sampler import Schedule, counter
 from coembed.sharing import ALONE, shared
@@ -71,7 +72,7 @@ class Step:
             loss.backward()
         with self._autocast(device):
             embed.backward()
-        self.ranks.add_gradients(parameters)
+        add_gradients(self.ranks, parameters, task)
         if self.clip:
             nn.utils.clip_grad_norm_(parameters, self.clip)
         self.optimizer.step()
@@ -104,6 +105,14 @@ def part_of_loss(task: Task, batch: Sequence[Record], embed: Embedder, space: Sp
     with seeded(seed, device), shared(ranks.share if sharing else ALONE):
         loss = task.loss(batch, embed, space)
     return loss if sharing else loss / ranks.world
+
+
+def add_gradients(ranks: Ranks, parameters: Iterable[nn.Parameter], task: Task) -> None:
+    """Give every process the gradients of the whole batch, those of a bounded scale held at its ceiling."""
+    ranks.add_gradients(parameters)
+    for part in task.modules() if ranks.world > 1 else ():
+        if isinstance(part, Scale):
+            part.hold()
 
 
 def moving(module: nn.Module) -> Iterator[Tensor]:

@@ -1,0 +1,63 @@
+"""One table: every objective, computed in every way, has the gradients of the naive loss of the whole batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from coembed.objectives import pairs
+from coembed.sharing import Share
+
+from . import children, processes
+
+WORLDS = (2, 3)
+COLUMNS = [
+    "naive",
+    "tiled",
+    "cached",
+    *(f"{world} ranks, {how}" for world in WORLDS for how in ("plain", "tiled", "cached")),
+]
+MICRO, SHORT = 5, 3  # rows of a micro-batch, alone and of several processes
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """What two and three processes found, by their number and rank: started once for the whole table."""
+    found = {}
+    folder = tmp_path_factory.mktemp("table")
+    for world in WORLDS:
+        place = folder / str(world)
+        started = processes.ranks("table", world, place, folder=str(place), store=str(place / "store"))
+        processes.finish(started, place, timeout=120)
+        found[world] = [load_file(place / f"{rank}.safetensors") for rank in range(world)]
+    return found
+
+
+def lengths(size, world, micro):
+    """Of the chunks in which `world` processes embed `size` rows."""
+    parts = [Share(rank, world).part(size) for rank in range(world)]
+    return [min(micro or size, part.stop - i) for part in parts for i in range(part.start, part.stop, micro or size)]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("layout", children.LAYOUTS)
+@pytest.mark.parametrize("row", children.objectives())
+def test_gradients_are_those_of_the_naive_whole_batch(row, layout, column, ranked, monkeypatch):
+    where, _, how = column.partition(" ranks, ")
+    world, how = (int(where), how) if how else (1, where)
+    micro = {1: MICRO}.get(world, SHORT) if how == "cached" else None
+    if world == 1:
+        monkeypatch.setattr(pairs, "LARGE", -1 if how == "tiled" else 1 << 21)
+        every = [children.gradients(row, layout, micro_batch=micro)]
+    else:
+        prefix = f"{row}/{layout}/{how}/"
+        every = [{k.removeprefix(prefix): t for k, t in all_.items() if k.startswith(prefix)} for all_ in ranked[world]]
+    monkeypatch.setattr(pairs, "LARGE", 1 << 21)
+    size = 2 if layout == "two rows" else 13
+    naive = children.gradients(row, layout, hold=lengths(size, world, micro))
+    assert any(name.endswith("aligner.map.weight") for name in naive)
+    for found in every:
+        assert found.keys() == naive.keys()
+        for name, gradient in naive.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
