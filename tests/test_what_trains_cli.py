@@ -12,6 +12,12 @@ TOWERS = ["--tower", "a=x/y", "--tower", "b=x/z", "--source", "pairs.jsonl", "--
 RUN = "towers: {a: x/y, b: x/z}\nsource: {path: pairs.jsonl}\nfit: {%s}\n"
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").touch()
+
+
 def flags(*more):
     return align.from_flags(command_parser("align").parse_args([*TOWERS, *more]))
 
