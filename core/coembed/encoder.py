@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding, assemble
-from coembed.items import BadItem, content_key, describe
+from coembed.items import BadItem, content_key
 from coembed.nn.pooling import Mean
-from coembed.progress import bar
 from coembed.spec import EncoderSpec
 
 Batch = Mapping[str, Tensor]
@@ -169,6 +168,7 @@ class Encoder(nn.Module, ABC):
 
     def pooled(self, tokens: Embedding) -> Embedding:
         """Token features as this encoder gives them out: one vector a row, or all of them."""
+        tokens = in_precision_of(self.pooling, tokens)
         return tokens if self.spec.output == "multivector" else self.pooling(tokens)
 
     def encode(
@@ -185,7 +185,8 @@ class Encoder(nn.Module, ABC):
     ) -> Embedding:
         """Items to embeddings in the order given, on the CPU, in inference mode.
 
-        Batches are sorted by token count; the result does not depend on that. `role` or `prompt` adds a prefix,
+        Distinct items are encoded once, in batches of like length; on a CPU a vector has the same bits in any batch.
+        An encoder cast to bfloat16 gives float32 vectors. `role` or `prompt` adds a prefix,
         `layer` exits early, `dim` cuts to a declared Matryoshka size. A bad item raises BadItem with its position; with
         `on_error=callable` it is called instead and the row comes back absent (mask all False).
 
@@ -194,96 +195,46 @@ class Encoder(nn.Module, ABC):
         text = self.prompt_for(role, prompt)
         self.check_layer(layer)
 
-        def step(batch: Batch) -> Embedding:
-            return self.pooled(self(batch, layer))
-
-        parts = self.run(items, step, prompt=text, batch_size=batch_size, progress=progress, on_error=on_error)
+        parts = self.run(
+            items,
+            self.pooled,
+            layer=layer,
+            prompt=text,
+            batch_size=batch_size,
+            progress=progress,
+            on_error=on_error,
+        )
         empty_dim = self.token_dim if self.spec.output == "multivector" else self.dim
         return assemble(parts, len(items), empty_dim, self.sizes, dim)
 
     def run(
         self,
         items: Sequence[Any],
-        step: Callable[[Batch], Embedding],
+        finish: Callable[[Embedding], Embedding],
         *,
+        layer: int | None = None,
         prompt: str = "",
         batch_size: int = 32,
         progress: bool = False,
         on_error: OnError = "raise",
     ) -> list[tuple[list[int], Embedding]]:
-        """The engine under `encode`: sort, collate, run `step` on every batch; (positions, rows on the CPU)."""
-        if isinstance(items, (str, bytes)):
-            raise TypeError(f"{self.spec.name}: a list of items is expected, got one {type(items).__name__}; wrap it")
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size} must be at least 1")
-        parts: list[tuple[list[int], Embedding]] = []
-        training, device = self.training, self.device
-        self.eval()
-        try:
-            with torch.inference_mode(), bar(f"encode {self.spec.name}", len(items), progress) as advance:
-                for positions in self._sorted(items, batch_size):
-                    kept, batch = self._collate(items, positions, prompt, on_error)
-                    if kept:
-                        rows = step({k: v.to(device, non_blocking=True) for k, v in batch.items()}).to("cpu")
-                        parts.append((kept, self._finite(items, kept, rows, on_error)))
-                    advance(len(positions))
-        finally:
-            self.train(training)
-        return parts
+        """What is under `encode`: every item through `forward` and `finish`; (positions, rows on the CPU) by batch."""
+        from coembed import encoding
 
-    def _sorted(self, items: Sequence[Any], batch_size: int) -> Iterator[list[int]]:
-        """Positions in batches of like size, longest first: memory runs out at once or never."""
-        sizes = [self._size(item) for item in items]
-        order = sorted(range(len(items)), key=lambda i: -sizes[i])
-        return (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+        return encoding.run(
+            self,
+            items,
+            finish,
+            layer=layer,
+            prompt=prompt,
+            batch_size=batch_size,
+            progress=progress,
+            on_error=on_error,
+        )
 
-    def _size(self, item: Any) -> int:
-        try:
-            return self.size(item)
-        except Exception:  # a bad item: collate will say what is wrong with it
-            return 0
 
-    def _collate(
-        self, items: Sequence[Any], positions: list[int], prompt: str, on_error: OnError
-    ) -> tuple[list[int], dict[str, Tensor]]:
-        """Collate a batch; a bad item is raised with its position in the whole list, or reported and left out."""
-        while positions:
-            try:
-                return positions, self.collate([items[i] for i in positions], prompt)
-            except BadItem as error:
-                bad = error.at(positions[error.position])
-            except Exception as error:
-                bad = self._locate(items, positions, prompt, error)
-            if on_error == "raise":
-                raise bad
-            on_error(bad)
-            positions = [i for i in positions if i != bad.position]
-        return [], {}
-
-    def _locate(self, items: Sequence[Any], positions: list[int], prompt: str, error: Exception) -> BadItem:
-        """Which item a plain exception of `collate` is about: the one that also fails alone."""
-        for position in positions:
-            try:
-                self.collate([items[position]], prompt)
-            except Exception as alone:
-                wanted = f"an item of modality {self.spec.modality} ({type(alone).__name__}: {alone})"
-                bad = BadItem(position, describe(items[position]), wanted)
-                bad.__cause__ = alone
-                return bad
-        raise error  # no item fails alone: the fault is in collate's own batching
-
-    def _finite(self, items: Sequence[Any], kept: list[int], rows: Embedding, on_error: OnError) -> Embedding:
-        """Refuse NaN and infinity here, where the item is still known."""
-        if rows.values.sum().isfinite():  # one pass over wide rows; a sum that is finite has only finite terms
-            return rows
-        fine = (rows.values.isfinite().all(-1) | ~rows.mask).all(1)
-        if fine.all():
-            return rows
-        mask = rows.mask.clone()
-        for row in (~fine).nonzero().flatten().tolist():
-            bad = BadItem(kept[row], describe(items[kept[row]]), "an item whose embedding is finite, not NaN")
-            if on_error == "raise":
-                raise bad
-            on_error(bad)
-            mask[row] = False
-        return Embedding(rows.values.masked_fill(~mask.unsqueeze(-1), 0), mask, rows.sizes)
+def in_precision_of(module: nn.Module, x: Embedding) -> Embedding:
+    """Features of half precision as `module` takes them: in its weights' type, or float32 if it has none."""
+    if x.values.dtype not in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(x.values.device.type):
+        return x
+    return x.to(next((p.dtype for p in module.parameters()), torch.float32))

@@ -10,7 +10,7 @@ from torch import nn
 
 from coembed.aligner import Aligner, Identity, aligner_for
 from coembed.embedding import Embedding, assemble
-from coembed.encoder import Batch, Encoder, OnError
+from coembed.encoder import Batch, Encoder, OnError, in_precision_of
 from coembed.plugins import build
 
 TRAIN = re.compile(r"none|all|last:([1-9]\d*)|lora:([1-9]\d*)")
@@ -112,14 +112,21 @@ class Tower(nn.Module):
 
     def features(self, batch: Batch, layer: int | None = None) -> Embedding:
         """What goes into the aligner: token features, pooled as the aligner says; a frozen tower caches this."""
-        tokens: Embedding = self.encoder(batch, layer)
+        return self.reduce(self.encoder(batch, layer))
+
+    def reduce(self, tokens: Embedding) -> Embedding:
+        """An encoder's token features, pooled as the aligner says."""
         if self.aligner.pool == "native":
             return self.encoder.pooled(tokens)
         return tokens if self.aligner.pool == "none" else tokens.pool(self.aligner.pool)
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """A batch to unit vectors in the space."""
-        aligned: Embedding = self.aligner(self.features(batch, layer))
+        return self.align(self.features(batch, layer))
+
+    def align(self, features: Embedding) -> Embedding:
+        """Features to unit vectors in the space."""
+        aligned: Embedding = self.aligner(in_precision_of(self.aligner, features))
         return aligned
 
     def encode(
@@ -142,7 +149,8 @@ class Tower(nn.Module):
         try:
             parts = self.encoder.run(
                 items,
-                lambda batch: self(batch, layer),
+                lambda tokens: self.align(self.reduce(tokens)),
+                layer=layer,
                 prompt=text,
                 batch_size=batch_size,
                 progress=progress,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MultiHeadAttention", "Rotary", "position_ids", "rotate", "visibility"]
+__all__ = ["MultiHeadAttention", "Rotary", "attend_runs", "position_ids", "rotate", "visibility"]
 
 
 def _starts(segments: Tensor) -> Tensor:
@@ -137,12 +139,19 @@ class MultiHeadAttention(nn.Module):
         *,
         visible: Tensor | None = None,
         rotation: tuple[Tensor, Tensor] | None = None,
+        runs: Sequence[tuple[int, int]] | None = None,
     ) -> Tensor:
-        """Return [B, T, D]; `rotation` is what `Rotary` gives, for queries and keys alike."""
+        """Return [B, T, D]; `rotation` is what `Rotary` gives, for queries and keys alike.
+
+        With `runs`, (count, length) by run, the one row of `x` is sequences end to end, each of which sees itself.
+        """
         context = x if context is None else context
         query, key, value = self._split(self.query(x)), self._split(self.key(context)), self._split(self.value(context))
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
+        if runs is not None:
+            alone: Tensor = self.output(attend_runs(query, key, value, runs))
+            return alone
         blind: Tensor | None = None
         if visible is not None:
             # softmax over nothing is NaN in some kernels: let a blind query see all, then drop what it saw
@@ -155,3 +164,31 @@ class MultiHeadAttention(nn.Module):
             mixed = mixed.masked_fill(blind, 0.0)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return out
+
+
+def attend_runs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    runs: Sequence[tuple[int, int]],
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Attention of sequences that lie end to end, one product for each run of equal lengths, none of it on padding.
+
+    `query`, `key`, `value` are [1, H, N, D]; `runs` says (count, length) in order. Returns [1, N, H * D].
+
+    >>> q = torch.randn(1, 2, 5, 4)
+    >>> attend_runs(q, q, q, [(1, 3), (2, 1)]).shape
+    torch.Size([1, 5, 8])
+    """
+    out = query.new_empty(query.shape[2], query.shape[1], query.shape[3])  # [N, H, D]
+    start = 0
+    for count, length in runs:
+        at = slice(start, start + count * length)
+        one, two, three = (x[0, :, at].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+        mixed = F.scaled_dot_product_attention(one, two, three, scale=scale, is_causal=causal)  # [count, H, length, D]
+        out[at].view(count, length, *out.shape[1:]).copy_(mixed.transpose(1, 2))
+        start = at.stop
+    return out.flatten(1)[None]

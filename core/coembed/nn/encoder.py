@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from coembed.encoder import Batch
@@ -16,13 +18,14 @@ from coembed.nn.seeding import seeded
 from coembed.nn.tokenizer import Tokenizer, build_tokenizer, bytes_tokenizer, pad_rows
 from coembed.nn.tokens import TokenEmbedding
 from coembed.nn.transformer import TransformerConfig
+from coembed.packed import LEAST, Pack, PackedEncoder, Row
 from coembed.plugins import CoembedWarning
 from coembed.spec import EncoderSpec
 
 __all__ = ["TransformerEncoder"]
 
 
-class TransformerEncoder(BodyEncoder):
+class TransformerEncoder(BodyEncoder, PackedEncoder):
     """Encode strings with a small transformer that starts from random weights.
 
     A subclass names its `alphabet` (None: any text), gives `samples`, and may override `prepare` and
@@ -145,8 +148,14 @@ class TransformerEncoder(BodyEncoder):
         """Count the items that `max_length` cuts."""
         return sum(len(row) > self.max_length for row in self._rows(items, prompt))
 
-    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Strings to `ids` [B, T] int64 and `mask` [B, T] bool; raises BadItem, warns once if something is cut."""
+    @property
+    def packs(self) -> bool:
+        """Whether strings are read end to end: not by a subclass that collates or computes in a way of its own."""
+        own = type(self).collate is not TransformerEncoder.collate or type(self).forward is not BodyEncoder.forward
+        return not (own or self.body.config.causal)
+
+    def tokenize(self, items: Sequence[Any], prompt: str = "") -> list[Row]:
+        """Strings to rows of ids, cut to `max_length`; raises BadItem, warns once if something is cut."""
         rows = self._rows(items, prompt)
         cut = sum(len(row) > self.max_length for row in rows)
         if cut and not self._warned:
@@ -157,8 +166,23 @@ class TransformerEncoder(BodyEncoder):
                 CoembedWarning,
                 stacklevel=2,
             )
-        ids, mask = pad_rows([self.tokenizer.cut(row, self.max_length) for row in rows], self.tokenizer.pad)
+        return [self.tokenizer.cut(row, self.max_length) for row in rows]
+
+    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
+        """Strings to `ids` [B, T] int64 and `mask` [B, T] bool; raises BadItem, warns once if something is cut."""
+        ids, mask = pad_rows(self.tokenize(items, prompt), self.tokenizer.pad)
         return {"ids": ids, "mask": mask}
+
+    def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
+        """Rows of ids to the [N, D] of their tokens, end to end."""
+        # fewer tokens than these take other kernels: an empty text of two is filled up by tokens that none sees
+        spare = max(0, LEAST - pack.size)
+        tokens = [token for row in rows for token in row] + [self.tokenizer.pad] * spare
+        ids = torch.tensor(tokens, device=self.device)
+        runs, positions = pack.runs, pack.positions.to(self.device)
+        if spare:
+            runs, positions = (*runs, (spare, 1)), F.pad(positions, (0, spare))
+        return self.body.read_packed(self.embed({"ids": ids[None]})[0], positions, runs, layer)[: pack.size]
 
     def embed(self, batch: Batch) -> Tensor:
         """The token vectors [B, T, D] of a batch; where it has `masked` [B, T] bool, the mask token's."""

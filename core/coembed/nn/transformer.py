@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,14 +93,16 @@ class Block(nn.Module):
         visible: Tensor | None = None,
         rotation: tuple[Tensor, Tensor] | None = None,
         context: Tensor | None = None,
+        runs: Sequence[tuple[int, int]] | None = None,
     ) -> Tensor:
         """Return [B, T, D]."""
         if self.post:
-            x = self.attention_norm(x + self.dropout(self.attention(x, context, visible=visible, rotation=rotation)))
+            mixed = self.attention(x, context, visible=visible, rotation=rotation, runs=runs)
+            x = self.attention_norm(x + self.dropout(mixed))
             x = self.ff_norm(x + self._feed_forward(x))
             return x
         context = None if context is None else self.attention_norm(context)
-        mixed = self.attention(self.attention_norm(x), context, visible=visible, rotation=rotation)
+        mixed = self.attention(self.attention_norm(x), context, visible=visible, rotation=rotation, runs=runs)
         x = x + self.dropout(mixed)
         return x + self._feed_forward(self.ff_norm(x))
 
@@ -207,3 +210,22 @@ class Transformer(nn.Module):
             if hidden_states:
                 states.append(x)
         return states if hidden_states else self.finish(x, mask)
+
+    def read_packed(
+        self, x: Tensor, positions: Tensor, runs: Sequence[tuple[int, int]], layer: int | None = None
+    ) -> Tensor:
+        """Sequences end to end, `x` [N, D] at `positions` [N], to the [N, D] that `forward` gives for each alone.
+
+        `runs` says (count, length) in order. ValueError for a causal transformer, or a layer that does not exist.
+        """
+        if self.config.causal:
+            raise ValueError("a causal transformer does not read packed sequences: use forward")
+        last = len(self.blocks) if layer is None else layer
+        if not 1 <= last <= len(self.blocks):
+            raise ValueError(f"layer={layer} does not exist: choose 1..{len(self.blocks)}")
+        row = x[None]
+        row, rotation = self._place(row, None, None if self.config.positions == "none" else positions[None], None)
+        row = self.dropout(self.embedding_norm(row))
+        for block in self.blocks[:last]:
+            row = block(row, rotation=rotation, runs=runs)
+        return self.finish(row)[0]

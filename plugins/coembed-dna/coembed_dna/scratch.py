@@ -13,12 +13,21 @@ from coembed.encoder import Batch
 from coembed.items import content_key
 from coembed.nn import TransformerEncoder
 from coembed.nn.tokenizer import Tokenizer
+from coembed.packed import Pack, Row
 from coembed_dna.kmer import check_prompt
 from coembed_dna.windows import batch_windows, lay_out, windows
 
 __all__ = ["SequenceTransformer"]
 
 _PIECE = 512  # letters; byte-pair encoding walks whole texts again and again, so a genome goes in as short ones
+
+
+class Windows(list[int]):
+    """The ids of a sequence's windows, end to end, and how long each is."""
+
+    def __init__(self, windows: Sequence[Sequence[int]]) -> None:
+        super().__init__(token for window in windows for token in window)
+        self.lengths = [len(window) for window in windows]
 
 
 class SequenceTransformer(TransformerEncoder):
@@ -52,6 +61,22 @@ class SequenceTransformer(TransformerEncoder):
         """A row of ids in windows, with [CLS] and [SEP] around each."""
         cls, sep = self.tokenizer.cls, self.tokenizer.sep
         return [[cls, *window, sep] for window in windows(row[1:-1], self.max_length - 2)]
+
+    @property
+    def packs(self) -> bool:
+        """Whether sequences are read end to end: where one strand is."""
+        return not (self.both_strands or self.body.config.causal)
+
+    def tokenize(self, items: Sequence[Any], prompt: str = "") -> list[Row]:
+        """Sequences to the ids of their windows, end to end; raises BadItem, and ValueError for a prompt."""
+        check_prompt(self.spec.name, prompt)
+        texts = [self._text(item, position) for position, item in enumerate(items)]
+        return [Windows(self._windows(row)) for row in self.tokenizer.rows(texts)]
+
+    def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
+        """The windows of all sequences to the [N, D] of their tokens, end to end."""
+        lengths = [length for row in rows for length in row.lengths]  # type: ignore[attr-defined]
+        return super().read_packed(rows, Pack.of(lengths), layer)
 
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
         """Sequences to `ids` and `mask`; raises BadItem, and ValueError for a prompt."""

@@ -84,8 +84,9 @@ class OpenClipText(Encoder):
     def run(
         self,
         items: Sequence[Any],
-        step: Callable[[Batch], Embedding],
+        finish: Callable[[Embedding], Embedding],
         *,
+        layer: int | None = None,
         prompt: str = "",
         batch_size: int = 32,
         progress: bool = False,
@@ -93,7 +94,15 @@ class OpenClipText(Encoder):
     ) -> list[tuple[list[int], Embedding]]:
         """As for any encoder, and one warning at the end if texts were cut."""
         with self._cuts.counting(self.spec.name, len(items), self.tokens.context):
-            return super().run(items, step, prompt=prompt, batch_size=batch_size, progress=progress, on_error=on_error)
+            return super().run(
+                items,
+                finish,
+                layer=layer,
+                prompt=prompt,
+                batch_size=batch_size,
+                progress=progress,
+                on_error=on_error,
+            )
 
     def blocks(self) -> Sequence[nn.Module]:
         """The transformer's blocks, input side first."""

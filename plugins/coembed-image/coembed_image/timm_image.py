@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from timm.data import create_transform, resolve_data_config
 from torch import nn
 
@@ -86,7 +87,11 @@ class TimmImage(ImageEncoder):
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """Pixels to tokens `[B, T, C]`; `layer=k` stops after block k."""
-        tokens = self.body(self.pixels(batch), layer)
+        pixels = self.pixels(batch)
+        if torch.is_grad_enabled() or pixels.device.type != "cpu" or self.training:
+            tokens = self.body(pixels, layer)
+        else:  # one picture stays in the cache, and its convolutions do not depend on how many others there are
+            tokens = torch.cat([self.body(one, layer) for one in pixels.split(1)])
         return Embedding(tokens, tokens.new_ones(tokens.shape[:2]).bool(), self.sizes)
 
     def blocks(self) -> Sequence[nn.Module]:

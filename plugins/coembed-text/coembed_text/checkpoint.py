@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, normalizers
 from torch import nn
 
 from coembed.nn import seeded
+from coembed_text import packing
 from coembed_text.packaged import CheckpointError
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -77,6 +78,7 @@ def _trimmed(model: Any) -> nn.Module:
         model.pooler = None  # often absent from the file, and then random: it would change the fingerprint
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False
+    packing.install(model)
     body: nn.Module = model.eval()
     return body
 

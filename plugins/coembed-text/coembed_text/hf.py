@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding
-from coembed.encoder import Batch, Encoder
+from coembed.encoder import Batch
+from coembed.packed import LEAST, Pack, PackedEncoder, Row
 from coembed.spec import EncoderSpec
-from coembed_text import checkpoint
+from coembed_text import checkpoint, packing
 from coembed_text.cuts import Cuts
 from coembed_text.depth import find_blocks, first_layers
 from coembed_text.head import build_head
@@ -25,9 +27,10 @@ from coembed_text.packaged import CheckpointError
 from coembed_text.texts import SAMPLES, checked, read_file
 
 _SETTINGS = "text.json"
+_OF = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
-class HfText(Encoder):
+class HfText(PackedEncoder):
     """Encode texts with a checkpoint: its transformer, tokeniser, pooling, normalisation and prompts.
 
     `model` is a folder, `org/repo` with `revision` (or `org/repo@revision`), or `package:NAME`; None takes the weights
@@ -65,9 +68,10 @@ class HfText(Encoder):
             raise CheckpointError(f"{spec.name}: {found.source} is a static table of token vectors: use text/static")
         self.source = found.source
         self.model = checkpoint.load_body(found.folder / layout.folder)
-        self.tokenizer, self.inputs, named = checkpoint.load_tokenizer(
+        tokenizer, self.inputs, named = checkpoint.load_tokenizer(
             found.folder / layout.folder, self.model, layout.lowercase
         )
+        self._set_tokenizer(tokenizer)
         self._cuts = Cuts()
         self._set_length(max_length, layout.max_length or named)
         self._set_head(layout.with_overrides(pooling, normalize), found.folder)
@@ -75,6 +79,11 @@ class HfText(Encoder):
             raise CheckpointError(f"{spec.name}: the spec says dim {spec.dim}, but {found.source} gives {self.dim}")
         # "query" and "document" always exist, so that a search asks every text encoder in the same words
         self.prompts = {"query": "", "document": ""} | layout.prompts | dict(spec.prompts) | dict(prompts or {})
+
+    def _set_tokenizer(self, tokenizer: Tokenizer) -> None:
+        self._padding: dict[str, Any] = tokenizer.padding or {}
+        tokenizer.no_padding()  # `collate` pads, and what reads texts end to end wants none
+        self.tokenizer = tokenizer
 
     def _set_length(self, given: int | None, named: int | None) -> None:
         limit = checkpoint.position_limit(self.model)
@@ -91,6 +100,7 @@ class HfText(Encoder):
         self.pooling, self.dim = build_head(layout, self.token_dim, folder)
         count = int(self.model.config.num_hidden_layers)
         self._blocks = find_blocks(self.model, count)
+        self._first = packing.first_position(self.model, self.inputs)
         self.layers = count if self._blocks is not None else None
 
     def blocks(self) -> Sequence[nn.Module]:
@@ -103,17 +113,51 @@ class HfText(Encoder):
             return self.layout.default_prompt
         return super().prompt_for(role, prompt)
 
-    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Texts to `input_ids`, `attention_mask` [B, T] and, for checkpoints that leave the prompt out, `keep`."""
+    @property
+    def packs(self) -> bool:
+        """Whether the model reads texts end to end as it does alone, which was tried when it was loaded."""
+        return self._first is not None
+
+    def tokenize(self, items: Sequence[Any], prompt: str = "") -> list[Row]:
+        """Texts to `tokenizers.Encoding`s, cut to `max_length`; raises BadItem."""
+        encodings = self._encodings(items, prompt)
+        return encodings
+
+    def _encodings(self, items: Sequence[Any], prompt: str) -> list[Any]:
         encodings = self.tokenizer.encode_batch(checked(items, prompt))
         self._cuts.add(sum(bool(e.overflowing) for e in encodings), len(items), self.max_length, self.spec.name)
-        of = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-        batch = {name: torch.tensor([getattr(e, of[name]) for e in encodings]) for name in self.inputs}
+        return encodings
+
+    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
+        """Texts to `input_ids`, `attention_mask` [B, T] and, for checkpoints that leave the prompt out, `keep`."""
+        encodings = self._encodings(items, prompt)
+        length = max((len(e) for e in encodings), default=0)
+        for encoding in encodings:
+            encoding.pad(length, pad_id=self._padding.get("pad_id", 0))
+        batch = {name: torch.tensor([getattr(e, _OF[name]) for e in encodings]) for name in self.inputs}
         batch["attention_mask"] = torch.tensor([e.attention_mask for e in encodings])
-        if prompt and not self.layout.include_prompt:
+        if hidden := self.hidden_tokens(prompt):
             batch["keep"] = batch["attention_mask"].clone()
-            batch["keep"][:, : self._prompt_length(prompt)] = 0
+            batch["keep"][:, :hidden] = 0
         return batch
+
+    def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
+        """Encodings to the [N, hidden] of their tokens, end to end."""
+        spare = max(0, LEAST - pack.size)  # fewer tokens take other kernels: filled up by some that no text sees
+        runs, positions = pack.runs, pack.positions + (self._first or 0)
+        inputs = {
+            name: torch.tensor([number for row in rows for number in getattr(row, _OF[name])]) for name in self.inputs
+        }
+        if spare:
+            runs, positions = (*runs, (spare, 1)), F.pad(positions, (0, spare), value=self._first or 0)
+            inputs = {name: F.pad(tensor, (0, spare)) for name, tensor in inputs.items()}
+        device = self.device
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return packing.read(self._model(layer), inputs, runs, positions.to(device))[: pack.size]
+
+    def hidden_tokens(self, prompt: str) -> int:
+        """The tokens of a prompt that pooling leaves out, for checkpoints that say so."""
+        return self._prompt_length(prompt) if prompt and not self.layout.include_prompt else 0
 
     def _prompt_length(self, prompt: str) -> int:
         """How many tokens at the start of a row belong to the prompt, the leading special ones included."""
@@ -123,11 +167,11 @@ class HfText(Encoder):
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """Token features [B, T, hidden]; `layer=k` runs layers 1..k only."""
         self.check_layer(layer)
-        model = self.model
-        if layer is not None and self._blocks is not None:
-            model = first_layers(model, self._blocks, layer)
-        states = model(**{name: batch[name] for name in self.inputs}).last_hidden_state
+        states = self._model(layer)(**{name: batch[name] for name in self.inputs}).last_hidden_state
         return Embedding(states, batch.get("keep", batch["attention_mask"]).bool(), self.sizes)
+
+    def _model(self, layer: int | None) -> Any:
+        return self.model if layer is None or self._blocks is None else first_layers(self.model, self._blocks, layer)
 
     def run(self, items: Sequence[Any], *args: Any, **kwargs: Any) -> list[tuple[list[int], Embedding]]:
         """The engine under `encode`; tells at the end how many texts were cut."""
@@ -136,7 +180,7 @@ class HfText(Encoder):
 
     def size(self, item: Any) -> int:
         """The number of tokens of a text, after the cut."""
-        return len(self.tokenizer.encode_batch_fast([item])[0].ids)
+        return len(self.tokenizer.encode_batch_fast([item])[0])
 
     def read(self, path: Path) -> list[str]:
         """The whole text file as one item; raises ValueError for what is not UTF-8 text."""
@@ -144,7 +188,9 @@ class HfText(Encoder):
 
     def save_assets(self, folder: Path) -> None:
         """Write tokenizer.json and text.json: configuration, pooling and length, without the weights."""
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        whole = Tokenizer.from_str(self.tokenizer.to_str())
+        whole.enable_padding(pad_id=self._padding.get("pad_id", 0))  # where the padding id is kept
+        whole.save(str(folder / "tokenizer.json"))
         settings = {
             "max_length": self.max_length,
             "prompts": self.prompts,
@@ -166,7 +212,7 @@ class HfText(Encoder):
             self.prompts, facts = settings["prompts"], settings["model"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is not what {type(self).__name__} writes: {error!r}") from error
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._set_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
         if facts != checkpoint.body_facts(self.model):
             self.model = checkpoint.body_from_facts(facts)
         self._set_head(layout, None)

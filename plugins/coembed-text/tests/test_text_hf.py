@@ -94,7 +94,7 @@ def test_a_text_has_one_vector_in_any_batch(any_model):
 def test_cut_texts_are_counted_and_told_once(load, folder):
     encoder = load(folder, max_length=8)
     with pytest.warns(CoembedWarning) as seen:
-        encoder.encode(["short", *["far too long for eight"] * 5], batch_size=2)
+        encoder.encode(["short", *(f"far too long for eight, {number}" for number in range(5))], batch_size=2)
     assert str(seen[0].message).startswith("text/hf: 5 of 6 texts are longer than max_length=8 tokens")
     assert len(seen) == 1
     with pytest.warns(CoembedWarning, match="1 of 1 texts in a batch"):  # outside a job, as in training
