@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from coembed.arguments import items_list
 from coembed.embedding import Embedding
 from coembed.encoder import Encoder, OnError
 from coembed.items import BadItem, describe
@@ -52,8 +53,7 @@ def run(
     on_error: OnError = "raise",
 ) -> list[tuple[list[int], Embedding]]:
     """Items through the encoder and `finish` (token features to rows): (positions, rows on the CPU) by batch."""
-    if isinstance(items, (str, bytes)):
-        raise TypeError(f"{encoder.spec.name}: a list of items is expected, got one {type(items).__name__}; wrap it")
+    items_list(items, encoder.spec.name)
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     copies = _copies(items)

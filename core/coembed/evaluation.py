@@ -16,6 +16,7 @@ from coembed.items import content_key
 from coembed.metrics import bootstrap, chance, compare, distinct, modality_gap, rank_embeddings
 from coembed.registry import near
 from coembed.sources.base import Record, Source
+from coembed.sources.given import source_from
 from coembed.spec import Spec
 
 Pairs = Sequence[tuple[str, str]]
@@ -39,7 +40,7 @@ class Column:
 
 def evaluate(
     space: Encodes,
-    source: Source,
+    source: str | Path | Source,
     *,
     ks: Sequence[int] = (1, 5, 10),
     pairs: Pairs | None = None,
@@ -81,7 +82,7 @@ def evaluate(
     >>> found["text->code"]["R@1"], round(found["text->code"]["chance_R@1"], 2)
     (1.0, 0.33)
     """
-    records = [record for record in source]
+    records = list(source_from(source))
     wanted = _wanted(space, records, pairs, labels)
     columns = {name: _column(space, name, records) for name in dict.fromkeys(name for pair in wanted for name in pair)}
     right = {(a, b): _right(records, columns[a], columns[b], labels) for a, b in wanted}  # before the long work

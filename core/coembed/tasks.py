@@ -18,6 +18,7 @@ from coembed.embedding import Embedding
 from coembed.objectives import Objective
 from coembed.plugins import build
 from coembed.sources import Record, Source
+from coembed.sources.given import source_from
 from coembed.spec import Spec
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Task(nn.Module, ABC):
         super().__init__()
         if weight <= 0:
             raise ValueError(f"task weight {weight} must be positive")
-        self.source, self.towers, self.weight = source, tuple(towers), weight
+        self.source, self.towers, self.weight = source_from(source), tuple(towers), weight
 
     @property
     def dims(self) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +21,14 @@ from coembed.frozen import digest, frozen_features, sample
 from coembed.history import History
 from coembed.objectives import Objective
 from coembed.optim import parameter_groups
-from coembed.plugins import build
 from coembed.progress import bar
+from coembed.request import check_numbers, check_usable, tasks_of
 from coembed.sampler import Schedule, proportions
 from coembed.sources import Source
+from coembed.sources.given import source_from
 from coembed.step import Step
 from coembed.stopping import between_steps
-from coembed.tasks import Contrast, Task
+from coembed.tasks import Task
 
 if TYPE_CHECKING:
     from coembed.space import Space
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def fit(
     space: Space,
-    source: str | Source | None = None,
+    source: str | Path | Source | None = None,
     *,
     objective: str | Objective = "infonce",
     tasks: Sequence[Task] | None = None,
@@ -55,7 +55,7 @@ def fit(
     checkpointing: bool = False,
     compile: bool | str = False,
     seed: int = 0,
-    held_out: Source | None = None,
+    held_out: str | Path | Source | None = None,
     eval_every: int | None = None,
     out: Path | str | None = None,
     checkpoint_every: int = 200,
@@ -65,7 +65,8 @@ def fit(
 ) -> History:
     """Train a space on pairs: the aligners of unlocked towers, and of their encoders what the train words say.
 
-    Give `source` and `objective` (every pair of the space's towers that records share becomes a task) or `tasks`.
+    Give `source` (a registered name, a file or folder, an object) and `objective` (every pair of the space's towers
+    that records share becomes a task), or `tasks`.
     `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
     the same gradient and less memory. Several tasks share the steps by their batches to the power of 1 / `mixing`,
     times their weights: 1 is in proportion, towards infinity all are equal. `lr` is the peak rate, for all or by tower
@@ -93,15 +94,19 @@ def fit(
     >>> len(coembed.fit(space, pairs, steps=2, cache=False).losses)
     2
     """
+    tasks = tasks_of(space, source, objective, tasks)
+    held_out = source_from(held_out) if held_out is not None else None
+    check_numbers(
+        {"epochs": epochs, "steps": steps, "batch_size": batch_size, "micro_batch": micro_batch, "warmup": warmup}
+        | {"weight_decay": weight_decay, "clip": clip, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
+        | {"precision": precision}
+    )
     device = next(space.parameters()).device
     ranks = join(cpu=device.type == "cpu")
-    tasks = list(tasks) if tasks is not None else _tasks(space, source, objective)
     for task in tasks:
         task.prepare(space)
     records = read_columns(tasks)
-    for task, usable in zip(tasks, records, strict=True):
-        if not usable:
-            raise ValueError(f"a task on {', '.join(task.towers)} has no usable record among {len(task.source)}")
+    check_usable(tasks, [len(usable) for usable in records], batch_size)
     per_epoch = sum(max(1, len(usable) // batch_size) for usable in records)
     total = steps if steps is not None else max(1, round(epochs * per_epoch))
     batches = [max(1, len(usable) // batch_size) for usable in records]
@@ -118,10 +123,6 @@ def fit(
     average = Averages(trains, ema) if ema is not None else None
     if average is not None:
         modules["average"] = average
-    if micro_batch is not None and micro_batch < 1:
-        raise ValueError(f"micro_batch {micro_batch} must be at least 1, or None for the whole batch")
-    if precision not in ("fp32", "bf16", "auto"):
-        raise ValueError(f"precision {precision!r}: use 'fp32', 'bf16' or 'auto'")
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
@@ -206,19 +207,6 @@ def fit(
         space.eval()
     _sign(space, tasks, towers, run, history)
     return history
-
-
-def _tasks(space: Space, source: str | Source | None, objective: str | Objective) -> list[Task]:
-    """One contrast for every pair of the space's towers that some record of the source has both of."""
-    if source is None:
-        raise ValueError("fit needs a source of records, or tasks")
-    built: Source = build("source", source)
-    kinds = {tuple(record.items) for record in built}
-    shared = {pair for kind in kinds for pair in combinations([t for t in space if t in kind], 2)}
-    if not shared:
-        have, want = ", ".join(built.towers) or "nothing", ", ".join(space)
-        raise ValueError(f"no record has items for two towers of the space: records have {have}, towers are {want}")
-    return [Contrast(built, pair, objective) for pair in combinations(space, 2) if pair in shared]
 
 
 def _agree(ranks: Ranks, run: dict[str, Any]) -> None:
