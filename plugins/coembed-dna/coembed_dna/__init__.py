@@ -1,10 +1,10 @@
-"""coembed-dna: DNA encoders, from published checkpoints to k-mer spectra."""
+"""coembed-dna: DNA encoders, from published checkpoints to k-mer spectra, and reads mapped by their vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coembed import EncoderSpec, hookimpl
+from coembed import EncoderSpec, Spec, hookimpl
 
 
 @hookimpl
@@ -33,5 +33,16 @@ def coembed_encoders() -> Iterator[EncoderSpec]:
         dim=2080,
         target="coembed_dna.kmer:DnaKmers",
         summary="Counts of k-mers, both strands joined: the lexical baseline that trained encoders must beat.",
+        license="Apache-2.0",
+    )
+
+
+@hookimpl
+def coembed_sources() -> Iterator[Spec]:
+    """The sources of this package."""
+    yield Spec(
+        name="dna/fragments",
+        target="coembed_dna.fragments:FragmentReads",
+        summary="Fragments of a genome and reads from them, with errors and from both strands, drawn by number.",
         license="Apache-2.0",
     )

@@ -120,16 +120,32 @@ class Kmers(Encoder):
         """The scaled and weighted counts [B, 1, D]: a sequence is one vector."""
         self.check_layer(layer)
         columns, counts = batch["columns"], batch["counts"].to(self.idf.dtype)
+        values = counts.new_zeros(len(columns), self.dim)
+        values.scatter_add_(1, columns, self._scaled(counts) * self.idf[columns])
+        return Embedding.from_vectors(values, self.sizes)
+
+    def _scaled(self, counts: Tensor) -> Tensor:
+        """Counts by the word of `scaling`, each with its sign."""
         size = counts.abs()
         if self.scaling == "log":
-            counts = counts.sign() * torch.where(size > 0, 1 + size.clamp_min(1).log(), 0)
-        elif self.scaling == "sqrt":
-            counts = counts.sign() * size.sqrt()
-        elif self.scaling == "binary":
-            counts = counts.sign()
-        values = counts.new_zeros(len(columns), self.dim)
-        values.scatter_add_(1, columns, counts * self.idf[columns])
-        return Embedding.from_vectors(values, self.sizes)
+            return counts.sign() * torch.where(size > 0, 1 + size.clamp_min(1).log(), 0)
+        if self.scaling == "sqrt":
+            return counts.sign() * size.sqrt()
+        return counts.sign() if self.scaling == "binary" else counts
+
+    def sparse(self, items: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """The vectors that `encode` gives without their zeros, in CSR form: row starts [B + 1], columns, values.
+
+        Wide spectra are nearly all zeros. Raises BadItem.
+        """
+        rows, columns, counts = self._tally([self.clean(item, position) for position, item in enumerate(items)])
+        idf = self.idf.cpu()
+        values = self._scaled(counts.to(idf.dtype)) * idf[columns]
+        squares = torch.zeros(len(items), dtype=values.dtype).index_add_(0, rows, values * values)
+        values /= squares.sqrt().clamp_min(1e-12)[rows]  # the floor that normalize has too
+        starts = torch.zeros(len(items) + 1, dtype=torch.long)
+        starts[1:] = torch.bincount(rows, minlength=len(items)).cumsum(0)
+        return starts, columns, values
 
     def fit(self, items: Iterable[Any]) -> Self:
         """Learn how rare each column is, 1 + ln((1 + N) / (1 + df)); ValueError for no items, BadItem for bad ones."""

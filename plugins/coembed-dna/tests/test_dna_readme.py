@@ -18,5 +18,6 @@ def test_the_first_example_prints_its_shapes(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == ["torch.Size([3, 2080]) 1.0 0.0", "torch.Size([1, 256])"]
 
 
-def test_every_encoder_is_named():
-    assert not [spec.name for spec in coembed_dna.coembed_encoders() if f"`{spec.name}`" not in README]
+def test_every_component_is_named():
+    specs = [*coembed_dna.coembed_encoders(), *coembed_dna.coembed_sources()]
+    assert not [spec.name for spec in specs if f"`{spec.name}`" not in README]
