@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,6 +33,11 @@ class Sums:
     def log(self) -> Tensor:
         """Their logarithms."""
         return self.top + self.total.log()
+
+    def plus(self, more: Tensor) -> Sums:
+        """With what logarithms of further sums stand for."""
+        top = torch.maximum(self.top, more)
+        return Sums(top, (self.top - top).exp_().mul_(self.total) + (more - top).exp_())
 
     def factors(self, grad: Tensor) -> Tensor:
         """What an exponential relative to `top` is multiplied by to be a share of the gradient."""
@@ -141,15 +148,36 @@ def _sums(scores: Scores, own: Tensor, directions: Directions, share: Share) -> 
     part = slice(scores.start, scores.start + len(scores.a))
     ones = torch.zeros_like(own)
     ones[part] = 1  # who owns a row brings its own pair into the column's sum
+    if kernels := _kernels(scores):
+        rows, columns = (Sums(own[part], ones[part]), Sums(own, ones))
+        rows, columns = (s.plus(more) for s, more in zip((rows, columns), kernels.sums(scores), strict=True))
+        return rows, _reduced(columns, directions, share)
     longest = max(share.maximum(_longest(scores).reshape(1)).item(), 0.0)
     if longest <= BOUND:
         rows, columns = _bounded(scores, own, ones, directions)
     else:
         rows, columns = _running(scores, own, ones, directions)
+    return rows, _reduced(columns, directions, share)
+
+
+def _reduced(columns: Sums, directions: Directions, share: Share) -> Sums:
+    """Columns over the rows of every process."""
     if directions == "a->b":
-        return rows, columns
+        return columns
     top = share.maximum(columns.top.clone())
-    return rows, Sums(top, share.total((columns.top - top).exp_().mul_(columns.total)))
+    return Sums(top, share.total((columns.top - top).exp_().mul_(columns.total)))
+
+
+def _kernels(scores: Scores) -> ModuleType | None:
+    """The Triton kernels, where there is a GPU, a triton that works on it, and COEMBED_TRITON does not say 0.
+
+    In float32 the products take so long that the device's own ones, which are better, count for more.
+    """
+    if scores.a.device.type != "cuda" or not scores.bf16 or os.environ.get("COEMBED_TRITON") == "0":
+        return None
+    from coembed.objectives import kernels
+
+    return kernels.triton_tiles(scores.a.device)
 
 
 def _longest(scores: Scores) -> Tensor:
@@ -205,6 +233,9 @@ def _shares(
     scores: Scores, rows: Sums, columns: Sums, of_rows: Tensor, of_columns: Tensor, directions: Directions
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Every tile's gradient to its logits, own pairs apart: row and column shares of the incoming gradients."""
+    if kernels := _kernels(scores):
+        yield from kernels.shares(scores, rows.top, of_rows, columns.top, of_columns, directions)
+        return
     plain = not (rows.top.any() or columns.top.any())  # the bounded form: one exponential serves both
     buffer = Buffer(of_rows)
     for i, j, tile in scores.tiles():

@@ -130,7 +130,7 @@ class _MaxSimRows(torch.autograd.Function):
         mine, bias_grad = q_grad[part], None if bias is None else torch.zeros_like(bias)
         with matrix_units(bf16, q.device):
             for i, j, logits, tokens, best in scores.token_tiles():
-                if bias is not None:
+                if bias is not None and bias_grad is not None:
                     shares = scores.drop((logits + bias).sigmoid_().mul_(row_grad[i, None]), i, j, 0.0)
                     shares[:, scores.width(j) :] *= 2
                     bias_grad += shares.sum()
