@@ -114,16 +114,23 @@ class FeatureStore:
             return compute(items)
         folder = self._enter(tower, prompt)
         while True:
-            self._complete(folder, keys, items, compute)
+            at = folder.table.find(keys)
+            if (at < 0).any():
+                self._complete(folder, keys, _first(keys, at < 0), items, compute)
+                at = folder.table.find(keys)
             with suppress(weights.WeightsError):
-                return _view(folder, keys, tower, torch.float32 if self.dtype is not None else None)
+                return _view(folder, at, tower, torch.float32 if self.dtype is not None else None)
             folder.refresh()  # another process has joined or deleted shards since, or one was cut off
 
     def _complete(
-        self, folder: ShardFolder, keys: np.ndarray, items: Sequence[Any], compute: Callable[[Sequence[Any]], Embedding]
+        self,
+        folder: ShardFolder,
+        keys: np.ndarray,
+        missing: np.ndarray,
+        items: Sequence[Any],
+        compute: Callable[[Sequence[Any]], Embedding],
     ) -> None:
-        """Compute and write the rows that the folder lacks."""
-        missing = _first(keys, folder.table.find(keys) < 0)
+        """Compute and write the rows at the `missing` positions."""
         pending: list[Shard] = []
         begun = time.monotonic()
         try:
@@ -208,8 +215,7 @@ def _first(keys: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.sort(at[first])
 
 
-def _view(folder: ShardFolder, keys: np.ndarray, tower: Tower, dtype: torch.dtype | None) -> Rows:
-    at = folder.table.find(keys)
+def _view(folder: ShardFolder, at: np.ndarray, tower: Tower, dtype: torch.dtype | None) -> Rows:
     if (at < 0).any():
         raise weights.WeightsError(f"{folder.path}: rows are gone")
     names = list(folder.table.names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def content_key(item: Any) -> bytes:
     >>> content_key("a") == content_key("a") != content_key(b"a")
     True
     """
+    if type(item) is str:  # a million of them: in one call what `_feed` does in ten
+        content = encode_basestring_ascii(item).encode()
+        return hashlib.blake2b(b"str:%d:%b" % (len(content), content), digest_size=16).digest()
     digest = hashlib.blake2b(digest_size=16)
     _feed(digest, item)
     return digest.digest()
