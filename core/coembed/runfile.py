@@ -44,6 +44,7 @@ FIT: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "eval_every": (int,),
     "checkpoint_every": (int,),
+    "tracker": (str,),
 }
 MAY_BE_ZERO = ("weight_decay", "warmup", "clip", "seed")
 

@@ -24,7 +24,9 @@ from coembed.space import Space
 from coembed.tower import Tower
 
 FORMAT = 1
-BESIDE = {"history.jsonl", "checkpoints", "run.json", "index"}  # what a run and its indexes put into the same folder
+# What a run and its indexes put into the same folder, and what a save that was killed leaves there.
+BESIDE = {"history.jsonl", "history.part", "checkpoints", "tracking", "run.json", "index"}
+HALF = {"towers", ".towers.part", ".space.json.part", ".README.md.part"}
 
 
 class SpaceError(ValueError):
@@ -38,8 +40,8 @@ def save_space(space: Space, folder: Path, *, copy_weights: bool) -> None:
     something that is not a space, or an argument of a component is not JSON.
     """
     present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if "space.json" not in present and present - BESIDE:
-        some = ", ".join(sorted(present - BESIDE)[:3])
+    if "space.json" not in present and present - BESIDE - HALF:
+        some = ", ".join(sorted(present - BESIDE - HALF)[:3])
         raise SpaceError(f"{folder} holds {some} but no space.json: choose an empty folder or a saved space")
     folder.mkdir(parents=True, exist_ok=True)
     fresh, towers = folder / ".towers.part", folder / "towers"

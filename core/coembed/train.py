@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from coembed import checkpoint
+from coembed import checkpoint, tracking
 from coembed.aligner import Aligner
 from coembed.averaging import Averages
 from coembed.blocks import tuned
@@ -31,6 +31,8 @@ from coembed.stopping import between_steps
 from coembed.tasks import Task
 
 if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
     from coembed.space import Space
 
 
@@ -61,6 +63,7 @@ def fit(
     checkpoint_every: int = 200,
     resume: bool = True,
     cache: bool | FeatureStore = True,
+    tracker: str | GeneralTracker | None = None,
     progress: bool = False,
 ) -> History:
     """Train a space on pairs: the aligners of unlocked towers, and of their encoders what the train words say.
@@ -79,7 +82,7 @@ def fit(
     torch.compile (True, or the name of a backend). Features of frozen towers are computed once and cached.
     With `out`, the history (history.jsonl) and checkpoints go there, and a run that was stopped goes on from its last
     checkpoint with the same bits as if it never had; Ctrl-C ends after the step and its checkpoint. `held_out` is
-    evaluated every `eval_every` steps and at the end.
+    evaluated every `eval_every` steps and at the end. `tracker` ("tensorboard", "wandb") gets the same rows as curves.
     Started by `torchrun` or `accelerate launch`, or inside a process group of the caller's, every process calls this
     with the same arguments and each takes its part of every batch: the result is that of one process up to rounding
     (with dropout on, other draws). Rank 0 evaluates and writes; see `coembed.distributed`.
@@ -101,6 +104,7 @@ def fit(
         | {"weight_decay": weight_decay, "clip": clip, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
         | {"precision": precision}
     )
+    tracking.check(tracker)
     device = next(space.parameters()).device
     ranks = join(cpu=device.type == "cpu")
     for task in tasks:
@@ -126,8 +130,9 @@ def fit(
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
+    ranks.equalize(tensor for module in (space, *tasks) for tensor in (*module.parameters(), *module.buffers()))
     frozen = {name: space[name].encoder for name in towers if space[name].frozen}
-    run = {
+    settings = {
         "tasks": [task.describe() for task in tasks],
         "train": {name: "locked" if space[name].locked else space[name].train_word for name in towers},
         "steps": total,
@@ -142,11 +147,12 @@ def fit(
         "precision": precision,
         "compile": compile,
         "seed": seed,
+    }
+    run = settings | {  # what a checkpoint must have been made with
         "frozen": {name: encoder.fingerprint() for name, encoder in frozen.items()} if out is not None else {},
         "data": [digest(usable, frozen) for usable in records] if out is not None or ranks.world > 1 else [],
     }
     _agree(ranks, run)
-    ranks.equalize(tensor for module in (space, *tasks) for tensor in (*module.parameters(), *module.buffers()))
     store = (cache if isinstance(cache, FeatureStore) else FeatureStore()) if cache else None
     progress = progress and ranks.main
     if store is not None and ranks.world > 1:  # each computes its part, then all read the whole
@@ -170,17 +176,22 @@ def fit(
         space, tasks, records, features, schedule, optimizer, total, warmup, clip, micro_batch, precision, seed, ranks
     )  # fmt: skip
 
+    def log(row: dict[str, Any]) -> None:
+        history.log(row)
+        track(row)
+
     def measure(done: int) -> None:
         """Log the held-out figures that are due after a step, unless they are there."""
         due = done and (done == total or (eval_every and done % eval_every == 0))
         if held_out is not None and due and not any(r["step"] == done and "figures" in r for r in history.rows):
             figures = ranks.word(_evaluate(space, held_out, store, average, run) if ranks.main else None)
-            history.log({"step": done, "figures": figures})
+            log({"step": done, "figures": figures})
 
     space.train()
     try:
         with (
             bar("train", total, progress, unit="steps") as advance,
+            tracking.tracked(tracker if ranks.main else None, folder, settings, start) as track,
             between_steps(folder is not None) as stopped,
             tuned({name: space[name] for name in towers}, checkpointing=checkpointing, compile=compile),
         ):
@@ -190,7 +201,7 @@ def fit(
                 row = take(step)
                 if average is not None:
                     average.update(step + 1)
-                history.log(row)
+                log(row)
                 advance(1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.1e}")
                 done = step + 1
                 stop = folder is not None and ranks.any(stopped())
@@ -205,7 +216,7 @@ def fit(
             average.settle()
     finally:
         space.eval()
-    _sign(space, tasks, towers, run, history)
+    _sign(space, tasks, towers, settings, history)
     return history
 
 
@@ -241,8 +252,6 @@ def _sign(space: Space, tasks: Sequence[Task], towers: Sequence[str], run: dict[
         tower.trained = tower.trained or tower.train_word != "none"
         dims = {size for task in tasks if name in task.towers for size in task.dims if size < space.dim}
         tower.sizes = tuple(sorted(dims))
-    space.card.setdefault("runs", []).append(
-        {key: value for key, value in run.items() if key not in ("frozen", "data")}
-    )
+    space.card.setdefault("runs", []).append(run)
     if history.figures:
         space.card["figures"] = dict(history.figures)

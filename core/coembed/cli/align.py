@@ -27,6 +27,7 @@ SETTINGS = {  # of `coembed.fit`, as flags
     "seed": (int, "of initial weights, batches and the split (default: 0)"),
     "eval_every": (int, "measure the held-out records every so many steps"),
     "checkpoint_every": (int, "keep a checkpoint every so many steps (default: 200)"),
+    "tracker": (str, "tensorboard or wandb: where curves go"),
 }
 
 
@@ -34,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = (
         "A run that was stopped goes on where it was when the same command is given again. A run file says the same as "
-        "the flags, and more: an objective's options, several tasks, learning rates by tower (see coembed.runfile)."
+        "the flags, and more: an objective's options, several tasks, learning rates by tower (see coembed.runfile). "
+        "On several GPUs or machines: torchrun --nproc-per-node N -m coembed align …, or accelerate launch -m …"
     )
     take = parser.add_argument
     take("run", nargs="?", metavar="RUN.yaml", help="a run file, in place of --tower and --source")
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     plan = from_flags(args) if args.run is None else from_file(args)
     result = training.train(plan, restart=args.restart)
+    if result is None:  # one of several processes, and not the one that prints
+        return 0
     if args.json:
         output.emit(result)
         return 0

@@ -2,50 +2,80 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-from dataclasses import asdict
+from contextlib import nullcontext, redirect_stderr
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coembed import checkpoint
-from coembed.cli import assemble, output
+from coembed.cli import assemble, message, output
 from coembed.runfile import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from coembed.distributed import Ranks
     from coembed.sources import Records, Source
     from coembed.space import Space
 
 
-FREE = ("eval_every", "checkpoint_every", "checkpointing")  # settings that change no bit of what is trained
+FREE = ("eval_every", "checkpoint_every", "checkpointing", "tracker")  # settings that change no bit of what is trained
 
 
-def train(plan: Run, *, restart: bool = False) -> dict[str, Any]:
+def train(plan: Run, *, restart: bool = False) -> dict[str, Any] | None:
     """Run a plan; returns what `coembed align --json` prints.
 
-    Raises ResumeError if the folder holds a run of another plan, and whatever building or training raises.
+    Of several processes, as torchrun starts them, all train and the first alone prints, writes and returns something.
+    Raises ResumeError if the folder holds a run of another plan, RankError naming the process if one of several fails,
+    and whatever building or training raises.
     """
+    from coembed import distributed
+
+    ranks = distributed.join(cpu=plan.device == "cpu")
+    if ranks.world == 1:
+        return _train(plan, restart, ranks)
+    try:
+        with nullcontext() if ranks.main else redirect_stderr(io.StringIO()):
+            result = _train(plan, restart, ranks)
+    except Exception as error:
+        where = f"rank {ranks.rank} of {ranks.world}"
+        raise distributed.RankError(f"{where}: {message(error).removeprefix(f'{where}: ')}") from error
+    distributed.leave()
+    return result if ranks.main else None
+
+
+def _train(plan: Run, restart: bool, ranks: Ranks) -> dict[str, Any]:
+    import torch
+
     from coembed import fit
 
     assert plan.out is not None
     out, seed = plan.out, int(plan.fit.get("seed", 0))
+    if ranks.world > 1 and not torch.cuda.is_available():
+        plan = replace(plan, device="cpu")
     check(out, plan, restart)  # before the long work
+    ranks.wait()  # nobody writes before all have looked
     names = [source.name for source in plan.sources]
     whole = assemble.open_sources(plan.sources)
     sources, held = assemble.split(whole, names, plan.held_out, seed)
     space = assemble.build_space(plan, seed)
     tasks = assemble.build_tasks(plan, space, sources)
     announce(plan, space, sources, held)
-    claim(out, plan, restart)
+    if ranks.main:
+        claim(out, plan, restart)
+    ranks.wait()
     try:
         history = fit(space, tasks=tasks, held_out=held, out=out, progress=True, **plan.fit)
     except KeyboardInterrupt:
         output.note(f"Stopped. The same command goes on from the last checkpoint in {out}.")
         raise
     space.card["split"] = {"held_out": plan.held_out, "seed": seed}
-    space.save(out)
+    if ranks.main:
+        space.save(out)
+    ranks.wait()
     return {
         "out": str(out),
         "steps": len(history.losses),
