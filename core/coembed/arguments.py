@@ -50,21 +50,32 @@ def items_list(items: Any, name: str) -> None:
         raise TypeError(f"{what}: {'list(it) makes one' if isinstance(items, Iterable) else 'wrap it: [it]'}")
 
 
-def explain_call(name: str, target: Callable[..., Any], given: Mapping[str, Any], *filled: str) -> str | None:
-    """Why a component can't be called with these arguments, or None if its signature takes them.
+def call(name: str, target: Callable[..., Any], given: Mapping[str, Any], *first: Any) -> Any:
+    """Build a component: `target(*first, **given)`; raises TypeError saying which argument lacks, or is not known.
 
     >>> def opened(path, towers=None): ...
-    >>> explain_call("jsonl", opened, {})
-    "jsonl needs path: load('jsonl', path=…); it takes path, towers"
+    >>> call("jsonl", opened, {})
+    Traceback (most recent call last):
+    TypeError: jsonl needs path: load('jsonl', path=…); it takes path, towers
     """
+    try:
+        return target(*first, **given)
+    except TypeError as error:
+        if why := _mismatch(name, target, given, len(first)):
+            raise TypeError(why) from error
+        raise
+
+
+def _mismatch(name: str, target: Callable[..., Any], given: Mapping[str, Any], filled: int) -> str | None:
+    """What keeps a call from matching the signature; None if it matches, or the signature can't be read."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
         return None
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters.values()):
         return None
-    known = [key for key in parameters if key not in ("self", *filled)]
-    takes = f"it takes {', '.join(known)}" if known else "it takes no arguments"
+    known = list(parameters)[filled:]
+    takes = f"it takes {', '.join(known) or 'no arguments'}"
     for key in given:
         if key not in known:
             close = near(key, known)
