@@ -11,8 +11,8 @@ import torch
 
 import coembed
 from coembed import Embedding, PluginError, Records, Space, Tower, fit
+from coembed.device import choose_device
 from coembed.saving import SpaceError
-from coembed.space import choose_device
 from coembed.testing import toy_encoder
 from coembed.weights import WeightsError
 

@@ -147,11 +147,7 @@ class Embedding:
         >>> Embedding.from_vectors(torch.ones(1, 4), sizes=(2,)).truncate(2).vectors
         tensor([[0.7071, 0.7071]])
         """
-        if not 1 <= dim <= self.dim:
-            raise ValueError(f"truncate({dim}): the vectors have {self.dim} dimensions")
-        if dim != self.dim and dim not in self.sizes and not force:
-            declared = ", ".join(map(str, self.sizes)) or "none"
-            raise ValueError(f"truncate({dim}): not trained for that size (declared: {declared}); force=True cuts it")
+        check_cut(dim, self.dim, self.sizes, force=force)
         sizes = tuple(size for size in self.sizes if size <= dim)
         return replace(self, values=self.values[..., :dim], sizes=sizes).normalize()
 
@@ -163,6 +159,20 @@ class Embedding:
         """
         mask = self.mask if isinstance(target, torch.dtype) else self.mask.to(target)
         return replace(self, values=self.values.to(target), mask=mask)
+
+
+def check_cut(dim: int | None, width: int, sizes: Sequence[int], *, force: bool = False) -> None:
+    """Raise ValueError unless vectors of a width may be cut to `dim` (None: they are not cut); see `truncate`."""
+    if dim is None:
+        return
+    if not 1 <= dim <= width:
+        raise ValueError(f"dim {dim}: the vectors have {width} dimensions")
+    if dim != width and dim not in sizes and not force:
+        declared = ", ".join(map(str, sizes)) or "none"
+        raise ValueError(
+            f"dim {dim}: these vectors were not trained to be cut to that (declared: {declared}); "
+            f"truncate({dim}, force=True) cuts full ones"
+        )
 
 
 def assemble(

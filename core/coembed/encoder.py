@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from coembed.embedding import Embedding, assemble
+from coembed.embedding import Embedding, assemble, check_cut
 from coembed.items import BadItem, content_key
 from coembed.nn.pooling import Mean
 from coembed.spec import EncoderSpec
@@ -194,7 +194,8 @@ class Encoder(nn.Module, ABC):
         """
         text = self.prompt_for(role, prompt)
         self.check_layer(layer)
-
+        empty_dim = self.token_dim if self.spec.output == "multivector" else self.dim
+        check_cut(dim, empty_dim, self.sizes)  # before the long work
         parts = self.run(
             items,
             self.pooled,
@@ -204,7 +205,6 @@ class Encoder(nn.Module, ABC):
             progress=progress,
             on_error=on_error,
         )
-        empty_dim = self.token_dim if self.spec.output == "multivector" else self.dim
         return assemble(parts, len(items), empty_dim, self.sizes, dim)
 
     def run(

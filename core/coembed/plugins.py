@@ -253,15 +253,18 @@ def load(name: str, /, expect: str | None = None, **kwargs: Any) -> Any:
     Keyword arguments go over those of the spec. An encoder is called as `Class(spec, **kwargs)`, with the merged
     arguments in `spec.kwargs`, so that a saved space can build it again; every other kind as `Class(**kwargs)`, with
     the merged spec left on it as `.spec`. `expect` names the kind that is wanted ("encoder", "objective", …).
-    Raises PluginError for a name that is unknown, of another kind, not its package's to own, or whose plugin failed.
+    Raises PluginError for a name that is unknown, of another kind, not its package's to own, or whose plugin failed,
+    TypeError for an argument that is missing or that the component does not take.
 
     >>> load("infonce", temperature=0.05).spec.name
     'infonce'
     """
     target, kind, spec = locate(name, expect, kwargs)
+    from coembed.arguments import call
+
     if kind == "encoder":
-        return target(spec, **spec.kwargs)
-    component = target(**spec.kwargs)
+        return call(name, target, spec.kwargs, spec)
+    component = call(name, target, spec.kwargs)
     component.spec = spec
     return component
 
@@ -291,4 +294,6 @@ def build(kind: str, given: Any, /, **kwargs: Any) -> Any:
     >>> build("objective", "infonce").spec.name
     'infonce'
     """
+    if isinstance(given, type):
+        raise TypeError(f"{KINDS[kind].word} is expected, got the class {given.__name__}: call it, or give its name")
     return load(given, kind, **kwargs) if isinstance(given, str) else given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -13,10 +13,15 @@ import torch
 from torch import nn
 
 from coembed.aligner import Aligner
+from coembed.arguments import items_list
+from coembed.device import choose_device
 from coembed.embedding import Embedding, similarity
 from coembed.encoder import Encoder, OnError
+from coembed.nn.seeding import seeded
 from coembed.plugins import build
-from coembed.tower import Tower
+from coembed.registry import near
+from coembed.sampler import counter
+from coembed.tower import Tower, reader
 
 if TYPE_CHECKING:
     from coembed.features import FeatureStore
@@ -31,8 +36,10 @@ class Space(nn.Module):
     `towers` maps names to encoders (registered names or objects) or ready towers. `dim` is the shared width; without
     it the encoders' own, if they agree. `aligner` is the head of every tower that is not ready yet: "identity" keeps
     the encoder's own space (a CLIP pair shares one already), and is the default where the width fits; "linear" is the
-    default elsewhere. `card` holds what the space was trained on and its figures. `device` is "cpu", "cuda", "mps" or
-    "auto". Raises ValueError for a bad tower name, or widths that differ without `dim`.
+    default elsewhere. `seed` decides the random weights of what is built here (None: torch's generator does), by each
+    tower's name: one tower more changes no other. `card` holds what the space was trained on and its figures. `device`
+    is "cpu", "cuda", "mps" or "auto". Raises TypeError for towers without names, ValueError for a bad tower name, or
+    widths that differ without `dim`.
 
     >>> from coembed.testing import toy_encoder
     >>> space = Space({"text": toy_encoder(dim=16), "code": toy_encoder(dim=8)}, dim=4)
@@ -47,13 +54,18 @@ class Space(nn.Module):
         dim: int | None = None,
         aligner: str | None = None,
         train: str = "none",
+        seed: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(towers, Mapping):
+            raise TypeError(
+                f"a space takes towers by name, got a {type(towers).__name__}: Space({{'text': 'text/minilm', …}})"
+            )
         if not towers:
-            raise ValueError("a space needs at least one tower")
-        built = {n: t if isinstance(t, Tower) else build("encoder", t) for n, t in towers.items()}
+            raise ValueError("a space needs at least one tower: Space({'text': 'text/minilm', …})")
+        built = {name: reader(name, given, seed) for name, given in towers.items()}
         widths = {name: part.dim for name, part in built.items()}
         if dim is None and len(set(widths.values())) > 1:
             raise ValueError(f"towers have different widths {widths}: give dim=, the width that they shall share")
@@ -61,7 +73,8 @@ class Space(nn.Module):
         self.towers = nn.ModuleDict()
         for name, part in built.items():
             head = aligner or ("identity" if part.dim == self.dim else "linear")
-            self._put(name, part if isinstance(part, Tower) else Tower(part, head, dim=self.dim, train=train))
+            with seeded(None if seed is None else counter(seed, "aligner", name)):
+                self._put(name, part if isinstance(part, Tower) else Tower(part, head, dim=self.dim, train=train))
         self.card: dict[str, Any] = {}
         self._store: FeatureStore | None = None
         if device is not None:
@@ -79,7 +92,9 @@ class Space(nn.Module):
 
     def __getitem__(self, name: str) -> Tower:
         if name not in self.towers:
-            raise KeyError(f"the space has no tower {name!r}; its towers: {', '.join(self.towers)}")
+            close = near(str(name), list(self.towers))
+            hint = f"did you mean {close[0]!r}? Its towers" if close else "its towers"
+            raise KeyError(f"the space has no tower {name!r}; {hint}: {', '.join(self.towers)}")
         tower = self.towers[name]
         assert isinstance(tower, Tower)
         return tower
@@ -219,6 +234,7 @@ class Space(nn.Module):
         """
         from coembed.index import Hit
 
+        items_list(labels, "classify, labels")
         templates = [template] if isinstance(template, str) else list(template)
         if not labels or not templates or any("{}" not in t for t in templates):
             raise ValueError(
@@ -276,14 +292,3 @@ def align(tower: Tower, features: Embedding, rows: int = 8192) -> Embedding:
         return Embedding(torch.zeros(0, 1, tower.dim), torch.zeros(0, 1, dtype=torch.bool), tower.sizes)
     whole = Embedding.cat(parts)
     return Embedding(whole.values, whole.mask, tower.sizes)
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """A device by name; "auto" takes cuda, then mps, then cpu. Raises ValueError if it is not there."""
-    found: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if device == "auto":
-        return torch.device(next((name for name, there in found.items() if there()), "cpu"))
-    chosen = torch.device(device)
-    if chosen.type in found and not found[chosen.type]():
-        raise ValueError(f"device {str(device)!r} is not there on this machine; use 'cpu' or 'auto'")
-    return chosen

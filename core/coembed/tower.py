@@ -9,9 +9,12 @@ from typing import Any
 from torch import nn
 
 from coembed.aligner import Aligner, Identity, aligner_for
-from coembed.embedding import Embedding, assemble
+from coembed.embedding import Embedding, assemble, check_cut
 from coembed.encoder import Batch, Encoder, OnError, in_precision_of
+from coembed.items import describe
+from coembed.nn.seeding import seeded
 from coembed.plugins import build
+from coembed.sampler import counter
 
 TRAIN = re.compile(r"none|all|last:([1-9]\d*)|lora:([1-9]\d*)")
 
@@ -42,6 +45,8 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder: Encoder = build("encoder", encoder)
+        if not isinstance(self.encoder, Encoder):
+            raise TypeError(f"a tower reads with an Encoder or the name of one, got {describe(encoder)}")
         reduce = aligner.pool if isinstance(aligner, Aligner) else pool or "native"
         width = self.encoder.dim if reduce == "native" else self.encoder.token_dim
         out = dim or (aligner.out_dim if isinstance(aligner, Aligner) else self.encoder.dim)
@@ -65,7 +70,7 @@ class Tower(nn.Module):
 
     def set_train(self, word: str) -> None:
         """Choose what of the encoder trains; see the class."""
-        match = TRAIN.fullmatch(word)
+        match = TRAIN.fullmatch(word) if isinstance(word, str) else None
         if match is None:
             raise ValueError(f"train {word!r}: use 'none', 'last:k', 'lora:r' or 'all'")
         if self.train_word.startswith("lora:") and word != self.train_word:
@@ -144,6 +149,7 @@ class Tower(nn.Module):
         """Items to unit vectors in the space; as `Encoder.encode`, through the aligner."""
         text = self.encoder.prompt_for(role, prompt)
         self.encoder.check_layer(layer)
+        check_cut(dim, self.dim, self.sizes)
         training = self.training
         self.eval()
         try:
@@ -159,6 +165,15 @@ class Tower(nn.Module):
         finally:
             self.train(training)
         return assemble(parts, len(items), self.dim, self.sizes, dim)
+
+
+def reader(name: str, given: str | Encoder | Tower, seed: int | None = None) -> Encoder | Tower:
+    """A tower of a space as it is, or its encoder; random weights come from the seed and the tower's name."""
+    with seeded(None if seed is None else counter(seed, "encoder", name)):
+        part = given if isinstance(given, Tower) else build("encoder", given)
+    if not isinstance(part, (Encoder, Tower)):
+        raise TypeError(f"tower {name}: an encoder, its name or a Tower is expected, got {describe(given)}")
+    return part
 
 
 def keep_still(module: nn.Module) -> None:

@@ -30,7 +30,7 @@ def open_part(given: str, tower: str | None, device: str, options: dict[str, Any
     """
     from coembed.cli.assemble import make
     from coembed.runfile import Component
-    from coembed.space import choose_device
+    from coembed.device import choose_device
     from coembed.spec import NAME
 
     if Path(given).is_dir():

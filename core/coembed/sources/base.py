@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from coembed.arguments import items_list
+from coembed.items import describe
 from coembed.spec import Spec
 
 
@@ -133,7 +135,12 @@ class Records(Source):
     def __init__(self, records: Iterable[Record]) -> None:
         self._list = list(records)
         seen: set[str] = set()
-        for record in self._list:
+        for position, record in enumerate(self._list):
+            if not isinstance(record, Record):
+                raise TypeError(
+                    f"Records: element {position} is {describe(record)}, not a Record: Record({{'text': …}}, id='0') "
+                    "makes one, and Records.pairs(image=[…], text=[…]) makes all of them from columns"
+                )
             if record.id in seen:
                 raise ValueError(f"record id {record.id!r} occurs twice: ids must be unique in a source")
             seen.add(record.id)
@@ -152,6 +159,10 @@ class Records(Source):
         >>> len(Records.pairs(text=["a", "b"], code=["x", "y"]))
         2
         """
+        if not towers:
+            raise ValueError("Records.pairs: no columns: give a list for each tower, such as image=[…], text=[…]")
+        for name, column in towers.items():
+            items_list(column, f"Records.pairs, {name}")
         lengths = {name: len(column) for name, column in towers.items()}
         lengths |= {n: len(c) for n, c in (("ids", ids), ("groups", groups), ("labels", labels)) if c is not None}
         if len(set(lengths.values())) != 1:
