@@ -162,7 +162,8 @@ class Records(Source):
         if not towers:
             raise ValueError("Records.pairs: no columns: give a list for each tower, such as image=[…], text=[…]")
         for name, column in towers.items():
-            items_list(column, f"Records.pairs, {name}")
+            if isinstance(column, (str, bytes)):  # anything else with a length may be a column: arrays, lists
+                items_list(column, f"Records.pairs, {name}")
         lengths = {name: len(column) for name, column in towers.items()}
         lengths |= {n: len(c) for n, c in (("ids", ids), ("groups", groups), ("labels", labels)) if c is not None}
         if len(set(lengths.values())) != 1:
