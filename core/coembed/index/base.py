@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coembed.embedding import Embedding
+from coembed.index.filters import Filter, Payloads
 from coembed.index.folder import IndexFileError, read_facts
 from coembed.items import describe
 from coembed.plugins import locate
 from coembed.spec import Spec
 
-Where = Tensor | NDArray[np.bool_] | Callable[[Any], bool] | Collection[str]
+Where = Tensor | NDArray[np.bool_] | Callable[[Any], bool] | Collection[str] | str
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,30 @@ class Index(ABC):
     def search(self, q: Embedding, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best rows for each query, best first, fewer if there are fewer; none for an absent query.
 
-        `where` restricts the search: a bool mask over the rows in their order, a predicate on payloads, or ids. Raises
-        ValueError for k < 1 and queries of another width or not finite, TypeError for any other `where`.
+        `where` restricts the search: a filter of payloads such as `lang == "de" and year > 2020` (see
+        `coembed.index.filters`), a bool mask over the rows in their order, a predicate on payloads, or ids. Raises
+        ValueError for k < 1, queries of another width or not finite and a filter that can't be read, TypeError for any
+        other `where` and for queries that are no Embedding.
         """
+
+    def update(self, ids: Sequence[str], x: Embedding, payloads: Sequence[Any] | None = None) -> None:
+        """Add rows, in place of those of the same ids; all of them or, if any is refused, none. Raises as `add`.
+
+        They come last in the order of rows.
+
+        >>> from coembed.index import Exact
+        >>> index = Exact()
+        >>> index.update(["x"], Embedding.from_vectors(torch.ones(1, 4)), ["old"])
+        >>> index.update(["x"], Embedding.from_vectors(torch.ones(1, 4)), ["new"])
+        >>> len(index), index.search(Embedding.from_vectors(torch.ones(1, 4)))[0][0].payload
+        (1, 'new')
+        """
+        check_rows(ids, x, payloads, dim=None, taken=(), skip_absent=False)
+        taken = frozenset(self.ids)
+        if len(self):
+            self.search(x[:0], k=1)  # the index itself refuses another width, before anything goes
+        self.delete([name for name in ids if name in taken])
+        self.add(ids, x, payloads)
 
     @abstractmethod
     def delete(self, ids: Collection[str]) -> None:
@@ -166,6 +188,11 @@ def check_rows(
 
 def check_queries(q: Embedding, k: int, dim: int | None) -> None:
     """The errors of `Index.search`."""
+    if not isinstance(q, Embedding):
+        raise TypeError(
+            f"index: queries are an Embedding, got {describe(q)}; encode first: "
+            "index.search(space.encode(tower, [text]))"
+        )
     if k < 1:
         raise ValueError(f"index: k {k} must be at least 1")
     if dim is not None and q.dim != dim:
@@ -179,6 +206,8 @@ def allowed(where: Where | None, ids: Sequence[str], payloads: Sequence[Any]) ->
     """`where` as a bool mask over the rows `[N]` (None: all)."""
     if where is None:
         return None
+    if isinstance(where, str):
+        return torch.from_numpy(Filter(where).mask(Payloads(payloads)))
     if isinstance(where, (Tensor, np.ndarray)):
         mask = torch.as_tensor(where).cpu()
         if mask.dtype != torch.bool or mask.shape != (len(ids),):
@@ -190,7 +219,9 @@ def allowed(where: Where | None, ids: Sequence[str], payloads: Sequence[Any]) ->
     if isinstance(where, (list, tuple, set, frozenset, dict)) and all(isinstance(name, str) for name in where):
         names = frozenset(where)
         return torch.tensor([name in names for name in ids], dtype=torch.bool)
-    raise TypeError(f"index: where takes a bool mask, a function of the payload, or ids, got {describe(where)}")
+    raise TypeError(
+        f"index: where takes a filter, a bool mask, a function of the payload, or ids, got {describe(where)}"
+    )
 
 
 def _first(mask: Tensor) -> int:

@@ -1,99 +1,213 @@
-"""Scan: queries against all vectors, a block of rows at a time; pairs by themselves where bits matter."""
+"""Scan: queries against a segment, a block of rows at a time, and which pairs may be among the k best.
+
+A block is scored roughly, from int8 codes (see `sketch`) or, where there are none, in float32; either way with a bound
+on how far a rough score is off. The k-th best of score minus bound, over the blocks so far, is a floor under the k-th
+best score: a pair whose score plus bound is below it can be dropped. What is left is scored exactly by the caller.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from coembed.embedding import Embedding
+from coembed.index.found import Found
+from coembed.index.segment import Segment
+from coembed.index.sketch import EPS, Sketch, quantise
 
-_SCORES = 1 << 22  # scores held at once, 16 MB
-_PAIRS = 1 << 14  # rows scored by themselves at once
+_SCORES = 1 << 19  # scores held at once, 2 MB: they are read several times, so they should stay in cache
+_ROWS = 1 << 14  # rows of a block at most
+_PENDING = 1 << 20  # pairs held before they are scored exactly
+_GROUP = 8  # rows compared with the floor by their best score
+_CROWD = 16  # if more than one in so many pairs of a block pass, codes are too coarse for it
 
 
-class Scan:
-    """MaxSim of queries against rows of vectors, without the rows that `mask` `[N]` leaves out.
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rough scores `[R, B]` of the segment's `rows` `[R]`: values * scale + shift, each at most `error` off (`[B]`)."""
 
-    `vectors` `[sum T, D]` are those of all rows, one after another, `lengths` `[N]` how many each row has.
+    rows: Tensor
+    values: Tensor
+    scale: Tensor
+    shift: Tensor
+    error: Tensor
 
-    >>> scan = Scan(torch.eye(3), torch.ones(3, dtype=torch.long), Embedding.from_vectors(torch.eye(3)[1:]))
-    >>> scan.best(1)[1]
-    tensor([[1],
-            [2]])
+
+def scan(segment: Segment, q: Embedding, found: Found, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs (queries `[P]`, rows `[P]`) that may be among the best, a batch at a time.
+
+    `found` knows k and a floor for each query, and may raise it between batches. `mask` `[N]` says which rows count.
     """
-
-    def __init__(self, vectors: Tensor, lengths: Tensor, q: Embedding, mask: Tensor | None = None) -> None:
-        self.vectors, self.lengths, self.mask = vectors, lengths, mask
-        self.ends = lengths.cumsum(0)  # where each row's vectors end
-        self.single = len(vectors) == len(lengths)
-        self.tokens = q.values.masked_fill(~q.mask.unsqueeze(-1), 0)  # [B, T, D]
-        self.present = q.mask
-        if self.single:  # every query token meets the one vector of a row, so the tokens can be summed first
-            self.tokens = self.tokens.sum(1, keepdim=True)
-        self.norms = self.tokens.norm(dim=2).sum(1)  # [B]; times a row's longest vector, a bound on its score
-
-    def best(self, count: int) -> tuple[Tensor, Tensor]:
-        """Scores and rows of about the best `count` rows for each query, `[B, min(count, N)]`, best first.
-
-        Scores are a matrix product's: off by rounding. Rows that are left out score -inf.
-        """
-        scores, rows = [], []
-        for start, block in self._blocks(slice(None)):
-            values, at = block.topk(min(count, block.shape[1]), dim=1)
-            scores.append(values)
-            rows.append(at + start)
-        joined = torch.cat(scores, 1)
-        values, at = joined.topk(min(count, joined.shape[1]), dim=1)
-        return values, torch.cat(rows, 1).gather(1, at)
-
-    def pairs(self, at: int, rows: Tensor) -> Tensor:
-        """Scores `[R]` of one query with rows, each by itself: equal vectors give equal bits, whatever is near them."""
-        if self.single:
-            parts = [rows[i : i + _PAIRS] for i in range(0, max(1, len(rows)), _PAIRS)]
-            return torch.cat([(self.vectors[part] * self.tokens[at]).sum(1) for part in parts])
-        tokens = self.tokens[at][self.present[at]]
-        scores = torch.empty(len(rows))
-        for i, row in enumerate(rows.tolist()):
-            scores[i] = (tokens @ self.vectors[self._of(row, row + 1)].T).amax(1).sum()
-        return scores
-
-    def above(self, at: int, floor: float, k: int) -> tuple[Tensor, Tensor]:
-        """The k best rows, scored as by `pairs`, among all whose rough score is at least `floor`; ties by row."""
-        scores, rows = torch.zeros(0), torch.zeros(0, dtype=torch.long)
-        for start, block in self._blocks(slice(at, at + 1)):
-            more = (block[0] >= floor).nonzero().flatten() + start
-            scores, rows = top(torch.cat([scores, self.pairs(at, more)]), torch.cat([rows, more]), k)
-        return scores, rows
-
-    def _of(self, first: int, last: int) -> slice:
-        """Where the vectors of rows first..last lie."""
-        return slice(int(self.ends[first - 1]) if first else 0, int(self.ends[last - 1]))
-
-    def _blocks(self, some: slice) -> Iterator[tuple[int, Tensor]]:
-        """The first row of every block, and the scores `[B, rows]` of some queries."""
-        tokens = self.tokens[some]
-        most = max(1, _SCORES // max(1, tokens.shape[0] * tokens.shape[1]))  # vectors in a block
-        start, count = 0, len(self.lengths)
-        while start < count:
-            before = int(self.ends[start - 1]) if start else 0
-            end = max(start + 1, int(torch.searchsorted(self.ends, before + most, right=True)))
-            if self.mask is None or self.mask[start:end].any():
-                block = self._score(tokens, start, end)
-                yield start, block if self.mask is None else block.masked_fill_(~self.mask[start:end], -torch.inf)
-            start = end
-
-    def _score(self, tokens: Tensor, start: int, end: int) -> Tensor:
-        vectors = self.vectors[self._of(start, end)]
-        if self.single:
-            return tokens[:, 0] @ vectors.T
-        flat = vectors @ tokens.flatten(0, 1).T  # [sum T, B * Tq]
-        best = torch.segment_reduce(flat, "max", lengths=self.lengths[start:end], axis=0, unsafe=True)
-        return best.reshape(-1, *tokens.shape[:2]).sum(2).T  # masked tokens are zero and add nothing
+    some = Candidates(found)
+    made = segment.sketch()
+    coarse = None if made is None else Coarse(segment, made, q)
+    for rows in _blocks(segment, q, mask):
+        inside = None if mask is None else mask[rows]
+        if coarse is None or not some.take(coarse.block(rows), inside, crowded=False):
+            some.take(_exactly(segment, q, rows), inside, crowded=True)
+        if some.pending >= _PENDING:
+            yield some.drain()
+    yield some.drain()
 
 
-def top(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best, equal scores in the order they stand in."""
-    order = scores.argsort(descending=True, stable=True)[:k]
-    return scores[order], rows[order]
+class Candidates:
+    """The pairs of one segment that may be among the best, and the floor that its rough scores give."""
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.best = torch.full((0, len(found.floor)), -torch.inf)  # lower bounds, best first [<= k, B]
+        self.pending = 0
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def take(self, block: Block, inside: Tensor | None, crowded: bool) -> bool:
+        """Look through a block; False, with nothing taken, if too many pass and `crowded` does not allow it."""
+        values, k = block.values, self.found.k
+        lowest = -torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).min
+        if inside is not None and not bool(inside.all()):
+            values = values.masked_fill(~inside[:, None], lowest)
+        group = _GROUP if len(values) >= 2 * k * _GROUP else 1
+        if len(values) % group:
+            values = F.pad(values, (0, 0, 0, -len(values) % group), value=lowest)
+        values = values.view(-1, group, values.shape[1])
+        tops = values.amax(1)  # [G, B]
+        best = self._raised(tops, block, lowest)
+        floor = torch.maximum(self.found.floor, best[k - 1]) if len(best) == k else self.found.floor
+        limit = (floor.double() - block.shift - block.error) / block.scale
+        if values.is_floating_point():
+            limit = torch.nextafter(limit.float(), torch.tensor(-torch.inf))
+        else:
+            limit = limit.floor().clamp(lowest + 1, -(lowest + 1)).int()
+        groups, queries = _nonzero(tops >= limit)
+        near = values[groups, :, queries]  # [P, group]
+        pair, within = _nonzero((near >= limit[queries, None]) & (near > lowest))
+        if not crowded and len(pair) * _CROWD > block.values.numel() + 256 * _CROWD:
+            return False
+        self.best = best
+        queries = queries[pair]
+        upper = near[pair, within] * block.scale[queries] + block.shift[queries] + block.error[queries]
+        self._parts.append((queries, block.rows[groups[pair] * group + within], upper))
+        self.pending += len(pair)
+        return True
+
+    def _raised(self, tops: Tensor, block: Block, lowest: float) -> Tensor:
+        """The best lower bounds, those of a block among them: of each group its best, so that each is of a row."""
+        k = self.found.k
+        step = max(1, min(16, len(tops) // (2 * k)))
+        wide = tops[: len(tops) // step * step].view(-1, step, tops.shape[1]).amax(1)
+        if step > 1 and len(tops) % step:
+            wide = torch.cat([wide, tops[len(tops) // step * step :]])
+        lower = (wide * block.scale + block.shift - block.error).masked_fill(wide == lowest, -torch.inf)
+        both = torch.cat([self.best, lower])
+        return both.topk(min(k, len(both)), dim=0).values
+
+    def drain(self) -> tuple[Tensor, Tensor]:
+        """The pairs so far that are still above the floor; forgets them."""
+        none = torch.zeros(0, dtype=torch.long)
+        queries, rows, upper = (
+            torch.cat(part) for part in zip((none, none, torch.zeros(0)), *self._parts, strict=True)
+        )
+        self._parts, self.pending = [], 0
+        k = self.found.k
+        floor = torch.maximum(self.found.floor, self.best[k - 1]) if len(self.best) == k else self.found.floor
+        kept = upper >= floor[queries]
+        return queries[kept], rows[kept]
+
+
+def _blocks(segment: Segment, q: Embedding, mask: Tensor | None) -> Iterator[Tensor]:
+    """Rows of every block; only those that count where they are few."""
+    few = mask is not None and int(mask.sum()) * 3 < len(segment)
+    rows = mask.nonzero().flatten() if few and mask is not None else torch.arange(len(segment))
+    if segment.lengths is None:
+        size = max(1, min(_ROWS, _SCORES // max(1, len(q))))
+        size = size // _GROUP * _GROUP if size > _GROUP else size
+        yield from rows.split(size) if len(rows) else ()
+        return
+    most = max(1, _SCORES // max(1, q.mask.numel()))  # vectors in a block
+    ends, start = segment.lengths[rows].cumsum(0), 0
+    while start < len(rows):
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(torch.searchsorted(ends, before + most, right=True)))
+        yield rows[start:end]
+        start = end
+
+
+def _tokens(segment: Segment, q: Embedding) -> Tensor:
+    """Query vectors `[B, T, D]`; every one meets the one vector of a row, so there they can be summed first."""
+    return q.values.sum(1, keepdim=True) if segment.lengths is None else q.values
+
+
+def _pick(values: Tensor, segment: Segment, rows: Tensor) -> Tensor:
+    """Vectors or codes of some rows; a run of rows is not copied."""
+    if len(rows) and int(rows[-1] - rows[0]) == len(rows) - 1:
+        if segment.lengths is None or segment.ends is None:
+            return values[int(rows[0]) : int(rows[-1]) + 1]
+        first = int(segment.ends[rows[0]] - segment.lengths[rows[0]])
+        return values[first : int(segment.ends[rows[-1]])]
+    return values.index_select(0, segment.at(rows))
+
+
+def _exactly(segment: Segment, q: Embedding, rows: Tensor) -> Block:
+    """Scores in float32: off by rounding alone, of D products for a matrix product and as many for a pair's own."""
+    tokens, vectors = _tokens(segment, q), _pick(segment.vectors, segment, rows)
+    zero = torch.zeros(len(q))
+    longest = float(vectors.norm(dim=1).max()) if len(vectors) else 0.0
+    noise = (q.dim + tokens.shape[1]) * EPS * tokens.norm(dim=2).sum(1) * longest
+    flat = vectors @ tokens.flatten(0, 1).T  # [sum T, B * Tq]
+    values = flat if segment.lengths is None else _summed(flat.view(len(flat), *tokens.shape[:2]), segment, rows)
+    return Block(rows, values, zero + 1, zero, noise)
+
+
+class Coarse:
+    """Queries in codes, and their scores with the codes of a segment's rows."""
+
+    def __init__(self, segment: Segment, made: Sketch, q: Embedding) -> None:
+        self.segment, self.made = segment, made
+        tokens = _tokens(segment, q)
+        flat = tokens.flatten(0, 1)  # [B * Tq, D]
+        codes, step, rest = quantise(flat)
+        self.codes = codes.T
+        self.each = (len(q), tokens.shape[1])
+        self.norms, self.scale = flat.norm(dim=1), step * made.codes.step
+        self.shift = (flat.double() @ made.mean.double()).float()
+        self.error = rest * made.codes.longest + self.norms * made.noise() * (1 + tokens.shape[1] / q.dim)
+
+    def block(self, rows: Tensor) -> Block:
+        """Rough scores of some rows; how far the worst rounded of them is off counts for all."""
+        segment, made = self.segment, self.made
+        error = self.error + self.norms * float(_pick(made.rest, segment, rows).max())
+        raw = torch._int_mm(_pick(made.codes.values, segment, rows), self.codes)  # [sum T, B * Tq], exact
+        if segment.lengths is None:
+            return Block(rows, raw, self.scale, self.shift, error)
+        raw = raw.view(len(raw), *self.each)
+        values = _summed(raw, segment, rows, self.scale.view(self.each), self.shift.view(self.each))
+        zero = torch.zeros(self.each[0])
+        return Block(rows, values, zero + 1, zero, error.view(self.each).sum(1))
+
+
+def _summed(
+    flat: Tensor, segment: Segment, rows: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """MaxSim `[R, B]` of rows from scores `[sum T, B, Tq]` with their vectors; scale and shift keep the order."""
+    assert segment.lengths is not None
+    lengths = segment.lengths[rows]
+    longest = int(lengths.max())
+    if bool((lengths == longest).all()):
+        best = flat.view(len(rows), longest, *flat.shape[1:]).amax(1)
+    else:
+        starts = (lengths.cumsum(0) - lengths).numpy()
+        best = torch.from_numpy(np.maximum.reduceat(flat.flatten(1).numpy(), starts, axis=0)).view(-1, *flat.shape[1:])
+    if scale is not None and shift is not None:
+        best = best * scale + shift
+    return best.sum(2)  # masked tokens are zero and add nothing
+
+
+def _nonzero(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a matrix is True; several times as fast as torch's own where little is."""
+    flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
+    width = max(1, mask.shape[1])
+    return flat // width, flat % width

@@ -1,0 +1,86 @@
+"""Narrow: one query against a segment in three steps, each on what the one before it could not rule out.
+
+The heads of all rows, a fraction of their bytes; the codes of what is left; the vectors of the few that remain. Each
+step drops a row only if the bound of its score (see `sketch`) is below the k-th best exact score so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coembed.embedding import Embedding
+from coembed.index.found import Found
+from coembed.index.segment import Segment
+from coembed.index.sketch import Codes, Head, Sketch, quantise
+
+FEW = 4  # queries, up to which one by one beats all at once
+_CHUNK = 1 << 15  # rows taken at once: what is made of them stays in cache
+_SEEDS = 32  # rows beyond k that are scored first, for a floor
+
+
+def narrow(
+    segment: Segment, made: Sketch, head: Head, q: Embedding, at: int, found: Found, mask: Tensor | None
+) -> Iterator[Tensor]:
+    """Rows that may be among the best of query `at`, in batches; `found` raises its floor between them."""
+    query = q.values[at].sum(0)
+    norm, noise = float(query.norm()), made.noise()
+    along = (query.double() @ head.directions.double()).float()
+    across = query.double() - head.directions.double() @ along.double()  # the part that the directions don't span
+    base = float(query.double() @ made.mean.double())
+    noise = norm * (noise + len(query) * 1e-7 * made.longest)  # and of directions that are not quite of length 1
+    off = float(along.norm()) * head.off + noise
+    product, rough = _Product(head.codes, along), torch.empty(len(segment))
+    for start in range(0, len(rough), _CHUNK):
+        rough[start : start + _CHUNK] = product(head.codes.values[start : start + _CHUNK])
+    if mask is not None:
+        rough.masked_fill_(~mask, -torch.inf)
+    seeds = rough.topk(min(found.k + _SEEDS, len(rough))).indices
+    seeds = seeds[rough[seeds] > -torch.inf]
+    yield seeds
+    rough[seeds] = -torch.inf
+    reach, bar = float(across.norm()), _floor(found, at) - base - off - product.error
+    parts = [
+        _above(torch.add(rough[i : i + _CHUNK], head.tail[i : i + _CHUNK], alpha=reach), bar) + i
+        for i in range(0, len(rough), _CHUNK)
+    ]
+    left = torch.cat(parts)
+    # The step before ruled out nearly all: what is left is read row by row.
+    product = _Product(made.codes, query)
+    rough = torch.cat([product(made.codes.values.index_select(0, some)) for some in left.split(_CHUNK)])
+    upper = torch.add(rough, made.rest[left], alpha=norm)
+    first = rough.topk(min(found.k, len(left))).indices
+    yield left[first]
+    upper[first] = -torch.inf
+    yield left[_above(upper, _floor(found, at) - base - product.error - noise)]
+
+
+def _floor(found: Found, at: int) -> float:
+    return float(found.floor[at])
+
+
+def _above(upper: Tensor, bar: float) -> Tensor:
+    """Where upper bounds reach a bar; -inf never does."""
+    return torch.from_numpy(np.flatnonzero((upper >= max(bar, torch.finfo(torch.float32).min)).numpy()))
+
+
+class _Product:
+    """A vector in two int8 parts, and its products with decoded rows.
+
+    Reading the rows is what takes the time, so the second part costs nothing. `error` is how far a product may be off.
+    """
+
+    def __init__(self, kind: Codes, query: Tensor) -> None:
+        high, step, _ = quantise(query[None])
+        low, fine, rest = quantise(query[None] - high * step[:, None])
+        self.parts = torch.cat([high, low]).T
+        self.scales = float(step) * kind.step, float(fine) * kind.step
+        self.error = float(rest) * kind.longest
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """Products `[N]` with codes `[N, W]`."""
+        raw = torch._int_mm(codes, self.parts)
+        return raw[:, 0] * self.scales[0] + raw[:, 1] * self.scales[1]
