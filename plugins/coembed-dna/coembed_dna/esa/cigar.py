@@ -88,11 +88,12 @@ def settle(ops: list[Op], read: str, contig: str, start: int) -> tuple[list[Op],
     >>> settle(parse("1=2I3="), "TGTACG", "TACG", 0)
     ([(2, 'S'), (4, '=')], 0)
     """
-    begin = _begun(ops, read, contig, start)
     end = start + spans(ops)[1]
-    begun = sum(count for count, op in begin if op in "=XD") - sum(count for count, op in ops if op in "=XD")
-    back = _begun(begin[::-1], read[::-1], contig[::-1], len(contig) - end)
-    return _joined(back[::-1]), start - begun
+    first = max(0, start - len(read) - 1)  # a contig is long: only what is near
+    near = contig[first : end + len(read) + 1]
+    begin = _begun(ops, read, near, start - first)
+    back = _begun(begin[::-1], read[::-1], near[::-1], first + len(near) - end)
+    return _joined(back[::-1]), end - spans(begin)[1]
 
 
 def _begun(ops: list[Op], read: str, contig: str, start: int) -> list[Op]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from edlib import align
 
 from coembed_dna.esa import cigar
 from coembed_dna.esa.reads import Read
@@ -15,6 +17,10 @@ __all__ = ["Alignment", "Window", "aligned", "mapping_quality"]
 _MARGIN = 3  # edits beyond the best that the runner-up is looked for with
 _MOST = 60  # SAM's usual ceiling of mapping qualities
 _PER_EDIT = 20  # one sequencing error in a hundred
+_FEW = 16  # bases an edit in most reads
+
+#: By contig and strand: edits, start, end and the candidate's rank
+Hits = dict[tuple[str, int], list[tuple[int, int, int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +83,17 @@ def mapping_quality(runner_up: int | None, places: int) -> int:
     return min(_MOST, _PER_EDIT * runner_up) if runner_up else {2: 3, 3: 2}.get(places, 1)
 
 
-def aligned(read: Read, windows: Iterable[Window], contigs: dict[str, str], limit: int) -> Alignment:
+def aligned(read: Read, windows: Sequence[Window], contigs: dict[str, str], limit: int) -> Alignment:
     """The best alignment of a whole read in any of the windows, with `limit` edits at most.
 
     Edits are counted first, in bands that narrow as better places are found, so that hopeless windows end early; the
     operations are found for the winner alone. Equal places: the first window, and in it the leftmost.
     """
-    from edlib import align
-
     strands = {1: read.bases, -1: reverse_complement(read.bases)}
-    found: dict[tuple[str, int], list[tuple[int, int, int, int]]] = {}  # edits, start, end, rank by contig and strand
-    best = limit - _MARGIN
-    for rank, window in enumerate(windows):
-        target = contigs[window.contig][window.start : window.end]
-        for strand in (1, -1) if window.strand == 0 else (window.strand,):
-            result = align(strands[strand], target, mode="HW", task="locations", k=min(limit, best + _MARGIN))
-            edits = result["editDistance"]
-            if edits < 0:
-                continue
-            best = min(best, edits)
-            hits = [(edits, window.start + a, window.start + b + 1, rank) for a, b in _places(result["locations"])]
-            found.setdefault((window.contig, strand), []).extend(hits)
+    few = len(read.bases) // _FEW
+    found, best = _search(strands, windows, contigs, min(few, limit), limit)
+    if best > few:  # seldom: most reads have few errors, and windows without the read end sooner in a narrow band
+        found, _ = _search(strands, windows, contigs, limit, limit)
     if not found:
         return Alignment(read)
     loci = sorted(_loci(found, len(read.bases)))
@@ -121,12 +117,31 @@ def aligned(read: Read, windows: Iterable[Window], contigs: dict[str, str], limi
     )
 
 
+def _search(
+    strands: dict[int, str], windows: Sequence[Window], contigs: dict[str, str], most: int, limit: int
+) -> tuple[Hits, int]:
+    """Places with `most` edits at most, or up to the margin more, and the fewest edits seen (`limit` + 1: none)."""
+    found: Hits = {}
+    best = limit + 1
+    for rank, window in enumerate(windows):
+        target = contigs[window.contig][window.start : window.end]
+        for strand in (1, -1) if window.strand == 0 else (window.strand,):
+            bound = min(limit, min(best, most) + _MARGIN)
+            result = align(strands[strand], target, mode="HW", task="locations", k=bound)
+            edits = result["editDistance"]
+            if edits >= 0:
+                best = min(best, edits)
+                hits = [(edits, window.start + a, window.start + b + 1, rank) for a, b in _places(result["locations"])]
+                found.setdefault((window.contig, strand), []).extend(hits)
+    return found, best
+
+
 def _places(locations: list[tuple[int | None, int]]) -> list[tuple[int, int]]:
     """Starts and ends of an edlib result; a read that is put in as a whole has no start."""
     return [(start, end) for start, end in locations if start is not None and start <= end]
 
 
-def _loci(found: dict[tuple[str, int], list[tuple[int, int, int, int]]], length: int) -> Iterable[Any]:
+def _loci(found: Hits, length: int) -> Iterable[Any]:
     """Distinct places, each by its best alignment: (edits, rank, start, end, contig, strand).
 
     Alignments of one strand that begin within half a read of each other are one place.
