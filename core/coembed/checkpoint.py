@@ -73,6 +73,17 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def configuration(path: Path) -> dict[str, Any]:
+    """The configuration that a checkpoint was made with; raises WeightsError if the file is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(json.loads(file.metadata()["run"]))
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged checkpoint ({error}); delete it to go on from the one before") from error
+
+
 def restore(
     path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, run: Any, world: int = 1
 ) -> int:

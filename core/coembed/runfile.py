@@ -30,7 +30,7 @@ FIT: dict[str, tuple[type, ...]] = {
     "epochs": (float,),
     "steps": (int,),
     "batch_size": (int,),
-    "micro_batch": (int,),
+    "micro_batch": (int, str),
     "mixing": (float,),
     "lr": (float, dict),
     "layer_decay": (float,),
@@ -229,6 +229,8 @@ def _is_weight(given: list[Any]) -> bool:
 def _fit(part: Part) -> dict[str, Any]:
     part.only(*FIT)
     settings = {key: part.get(key, kinds) for key, kinds in FIT.items() if key in part.data}
+    if isinstance(rows := settings.get("micro_batch"), str) and rows != "auto":
+        raise RunError(f"{part.at('micro_batch')}: {rows!r}: a number of rows is expected, or auto")
     for key, value in settings.items():
         for name, number in value.items() if isinstance(value, dict) else [(None, value)]:
             where = part.at(key) if name is None else part.at(key, name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from coembed import checkpoint, tracking
+from coembed import checkpoint, memory, tracking
 from coembed.aligner import Aligner
 from coembed.averaging import Averages
 from coembed.blocks import tuned
@@ -45,7 +45,7 @@ def fit(
     epochs: float = 10,
     steps: int | None = None,
     batch_size: int = 256,
-    micro_batch: int | None = None,
+    micro_batch: int | str | None = "auto",
     mixing: float = 1.0,
     lr: float | Mapping[str, float] = 1e-3,
     layer_decay: float = 1.0,
@@ -71,8 +71,10 @@ def fit(
     Give `source` (a registered name, a file or folder, an object) and `objective` (every pair of the space's towers
     that records share becomes a task), or `tasks`.
     `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
-    the same gradient and less memory. Several tasks share the steps by their batches to the power of 1 / `mixing`,
-    times their weights: 1 is in proportion, towards infinity all are equal. `lr` is the peak rate, for all or by tower
+    the same gradient and less memory: "auto" is all rows where memory allows, else the most that it does, measured when
+    a run begins and kept when it is resumed.
+    Several tasks share the steps by their batches to the power of 1 / `mixing`, times their weights: 1 is in
+    proportion, towards infinity all are equal. `lr` is the peak rate, for all or by tower
     name ("*": the others), after a linear warm-up over the share `warmup` of the steps and before a cosine to zero;
     with `layer_decay` block i of an encoder's n gets its tower's rate times `layer_decay ** (n - i)`, what lies below
     the blocks `layer_decay ** n`. With `ema` the space is evaluated with, and ends with, the exponential average of its
@@ -100,7 +102,8 @@ def fit(
     tasks = tasks_of(space, source, objective, tasks)
     held_out = source_from(held_out) if held_out is not None else None
     check_numbers(
-        {"epochs": epochs, "steps": steps, "batch_size": batch_size, "micro_batch": micro_batch, "warmup": warmup}
+        {"epochs": epochs, "steps": steps, "batch_size": batch_size, "warmup": warmup}
+        | {"micro_batch": None if micro_batch == "auto" else micro_batch}
         | {"weight_decay": weight_decay, "clip": clip, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
         | {"precision": precision}
     )
@@ -132,11 +135,26 @@ def fit(
 
     ranks.equalize(tensor for module in (space, *tasks) for tensor in (*module.parameters(), *module.buffers()))
     frozen = {name: space[name].encoder for name in towers if space[name].frozen}
+    folder = Path(out) if out is not None else None
+    # Rank 0 says which checkpoint, or the others might see one that it writes later.
+    newest = ranks.word(str(checkpoint.latest(folder / "checkpoints") or "")) if folder is not None and resume else ""
+    if micro_batch != "auto":
+        rows = int(micro_batch) if micro_batch is not None else None
+    elif newest:  # what the run began with, since parts of another size draw and round otherwise
+        rows = checkpoint.configuration(Path(newest)).get("micro_batch")
+    else:
+        size, known = -(-batch_size // ranks.world), frozen if cache else ()
+
+        def fitting(budget: int) -> int | None:
+            return memory.micro_batch(space, tasks, records, known, size, budget, precision, checkpointing)
+
+        rows = memory.for_ranks(ranks, device, fitting)
     settings = {
         "tasks": [task.describe() for task in tasks],
         "train": {name: "locked" if space[name].locked else space[name].train_word for name in towers},
         "steps": total,
         "batch_size": batch_size,
+        "micro_batch": rows,
         "mixing": mixing,
         "lr": dict(lr) if isinstance(lr, Mapping) else lr,
         "layer_decay": layer_decay,
@@ -163,17 +181,13 @@ def fit(
         seen = [part[name] for part in features.values() if name in part]
         if seen and not space[name].locked and type(space[name].aligner).adapt is not Aligner.adapt:
             space[name].aligner.adapt(sample(seen).to(device))
-    folder, start = (Path(out) if out is not None else None), 0
-    if folder is not None and resume:
-        # Rank 0 says which checkpoint, or the others might see one that it writes later.
-        newest = ranks.word(str(checkpoint.latest(folder / "checkpoints") or ""))
-        start = checkpoint.restore(Path(newest), modules, optimizer, run, ranks.world) if newest else 0
+    start = checkpoint.restore(Path(newest), modules, optimizer, run, ranks.world) if newest else 0
     history = History(folder / "history.jsonl" if folder is not None and ranks.main else None, resumed_at=start)
     if start:
         history.rows = ranks.word(history.rows)
 
     take = Step(
-        space, tasks, records, features, schedule, optimizer, total, warmup, clip, micro_batch, precision, seed, ranks
+        space, tasks, records, features, schedule, optimizer, total, warmup, clip, rows, precision, seed, ranks
     )  # fmt: skip
 
     def log(row: dict[str, Any]) -> None:
