@@ -5,4 +5,8 @@ from __future__ import annotations
 # bench name -> (module with `run(quick) -> Report`, what it measures): read by the command without importing a bench
 BENCHES: dict[str, tuple[str, str]] = {
     "startup": ("coembed_bench.startup", "CPU time of the imports and commands that a user waits for"),
+    "encode": ("coembed_bench.encode", "texts to vectors with MiniLM's weights, beside sentence-transformers"),
+    "loss": ("coembed_bench.loss", "InfoNCE forward and backward, beside open_clip's and sentence-transformers'"),
+    "search": ("coembed_bench.search", "exact search in real vectors, beside faiss, usearch and sentence-transformers"),
+    "dna": ("coembed_bench.dna", "reads on a genome by their vectors, beside bowtie2, bwa mem and minimap2"),
 }

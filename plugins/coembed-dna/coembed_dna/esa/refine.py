@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edlib import align
-
 from coembed_dna.esa import cigar
 from coembed_dna.esa.reads import Read
 from coembed_dna.sequence import reverse_complement
+
+try:
+    from edlib import align
+except ImportError as error:
+    raise ImportError(f"reads are aligned by edlib: pip install 'coembed-dna[align]' ({error})") from error
 
 __all__ = ["Alignment", "Window", "aligned", "mapping_quality"]
 
