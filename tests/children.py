@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate, product
@@ -14,15 +15,18 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 import coembed
-from coembed import Contrast, Objective, Records, Space
+from coembed import Contrast, Objective, Pretext, Records, Space
+from coembed.aligner import Linear
 from coembed.builtin import coembed_objectives
+from coembed.cli import main
 from coembed.distributed import ONE, Ranks, join, leave
 from coembed.embedder import Embedder
 from coembed.features import FeatureStore
 from coembed.objectives import InfoNCE, Matryoshka, Triplet, pairs
 from coembed.plugins import build, plugins
 from coembed.spec import resolve
-from coembed.step import add_gradients, part_of_loss
+from coembed.step import Step, add_gradients, part_of_loss
+from coembed.tasks import Task
 from coembed.testing import toy_encoder
 
 WORDS = [f"{a} {b}" for a in ("red", "green", "blue", "small", "big") for b in ("cat", "dog", "fish", "sun", "tree")]
@@ -107,6 +111,13 @@ def gradients(
     return {"loss": ranks.add(loss.detach().clone()), **found}
 
 
+def command(argv: list[str]) -> None:
+    """The command `coembed`, as a user types it."""
+    from coembed.cli import main
+
+    sys.exit(main(argv))
+
+
 def table(folder: str, store: str) -> None:
     """The gradient table of this many processes: FOLDER/RANK.safetensors, keys ROW/LAYOUT/COLUMN/PARAMETER."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -130,21 +141,67 @@ def space(dropout: float = 0.2) -> Space:
     return Space({"a": frozen, "b": b, "c": c}, dim=8)
 
 
-def tasks() -> list[Contrast]:
+class Length(Pretext):
+    """Tell from an item's vector how long it is: a loss that is a mean over items."""
+
+    @classmethod
+    def tiny(cls, folder):
+        return cls(Records.pairs(b=WORDS), "b")
+
+    @classmethod
+    def tiny_encoder(cls):
+        return toy_encoder(dim=16)
+
+    def build_head(self, encoder):
+        torch.manual_seed(0)
+        self.head = torch.nn.Linear(encoder.dim, 1)
+
+    def collate_items(self, encoder, items):
+        return encoder.collate(items)
+
+    def item_loss(self, encoder, batch):
+        wanted = batch["mask"].sum(1, keepdim=True) / 10
+        return (self.head(encoder.pooled(encoder(batch)).vectors) - wanted).square().mean()
+
+
+class Normed(Linear):
+    """A head whose running statistics every process would count for itself."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(in_dim, out_dim)
+        self.norm = torch.nn.BatchNorm1d(in_dim)
+
+    def project(self, x: coembed.Embedding) -> coembed.Embedding:
+        return super().project(coembed.Embedding.from_vectors(self.norm(x.vectors)))
+
+
+def tasks(variant: str) -> list[Task]:
     """Two tasks of which one learns its temperature and one counts its steps."""
-    one = Records.pairs(a=WORDS, b=[word.upper() for word in WORDS])
-    two = Records.pairs(b=WORDS[:9], c=[word[::-1] for word in WORDS[:9]])
-    return [Contrast(one, ("a", "b"), "infonce"), Contrast(two, ("b", "c"), Triplet(mining="random"), weight=2.0)]
+    words = WORDS[:2] if variant == "few" else WORDS
+    one = Records.pairs(a=words, b=[word.upper() for word in words])
+    two = Records.pairs(b=words[:9], c=[word[::-1] for word in words[:9]])
+    second = Contrast(two, ("b", "c"), Triplet(mining="random"), weight=2.0)
+    return [Contrast(one, ("a", "b"), "infonce"), Length(one, "b") if variant == "pretext" else second]
 
 
-def train(out: str, cache: str, steps: int, **settings: Any) -> None:
+def train(out: str, cache: str, steps: int, *, variant: str = "", fault: Any = None, **settings: Any) -> None:
     """A whole run through the public API; the last state goes to OUT/final-RANK.safetensors."""
     trained = space(settings.pop("dropout", 0.2))
+    if variant == "norm":
+        trained.towers["c"] = coembed.Tower(trained["c"].encoder, Normed(8, 8), train="all")
+    if variant == "own weights":  # those of rank 0 count
+        with torch.no_grad():
+            trained["b"].aligner.map.weight.mul_(1 + join().rank)
+    if fault is not None:
+        _inject(**fault)
     held = Records.pairs(a=WORDS[:5], b=[word.upper() for word in WORDS[:5]])
     fixed = {"batch_size": 8, "lr": 1e-2, "held_out": held, "cache": FeatureStore(Path(cache)), "resume": True}
-    chosen = tasks()
+    if variant == "differs":
+        fixed["lr"] = 0.1 / (1 + join().rank)
+    chosen = tasks(variant)
     history = coembed.fit(trained, tasks=chosen, out=out, steps=steps, **{**fixed, **settings})
     assert [row["step"] for row in history.rows if "loss" in row] == list(range(1, steps + 1))
+    assert history.figures["a->b"]["n"] == 5
     state = {
         **trained.state_dict(),
         **{f"task{i}.{k}": v for i, t in enumerate(chosen) for k, v in t.state_dict().items()},
@@ -152,6 +209,28 @@ def train(out: str, cache: str, steps: int, **settings: Any) -> None:
     plain = {name: tensor.clone() for name, tensor in state.items()}
     save_file({**plain, "losses": torch.tensor(history.losses)}, str(Path(out, f"final-{join().rank}.safetensors")))
     leave()
+
+
+def _inject(rank: int, step: int, how: str) -> None:
+    """At a step of one process: raise, get a signal by name, or wait so long that others must notice."""
+    real = Step.__call__
+
+    def call(self: Step, number: int) -> Any:
+        if number == step and int(os.environ.get("RANK", "0")) == rank:
+            if how == "raise":
+                raise ValueError("a fault of one process")
+            os.kill(os.getpid(), getattr(signal, how))
+        return real(self, number)
+
+    Step.__call__ = call  # type: ignore[method-assign]
+
+
+def command(words: list[str], fault: Any = None) -> None:
+    """The command line, as `python -m coembed` runs it."""
+    sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+    if fault is not None:
+        _inject(**fault)
+    sys.exit(main(words))
 
 
 if __name__ == "__job__":

@@ -13,7 +13,9 @@ from typing import Any
 
 CHILDREN = Path(__file__).with_name("children.py")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["__main__", "torch", "numpy", "safetensors.torch", "coembed.train", "coembed.testing"])
+# What a run imports, torch._dynamo by its first optimizer included.
+PRELOAD = ["__main__", "torch._dynamo", "accelerate", "coembed.train", "coembed.testing", "coembed.evaluation"]
+_context.set_forkserver_preload(PRELOAD)
 
 
 def start(function: str, log: Path, *, environment: dict[str, str] | None = None, **arguments: Any) -> BaseProcess:
