@@ -74,8 +74,10 @@ def curves(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _open(name: str, folder: Path | None, start: int) -> GeneralTracker:
     check(name)
+    from accelerate import PartialState
     from accelerate.tracking import TensorBoardTracker, WandBTracker
 
+    PartialState()  # its trackers log through it
     place = (folder or Path()) / "tracking"
     place.mkdir(parents=True, exist_ok=True)
     if name == "tensorboard":
