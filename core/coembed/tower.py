@@ -23,7 +23,8 @@ class Tower(nn.Module):
     """An encoder and the aligner that takes its features to the shared space.
 
     `encoder` and `aligner` are registered names or objects, `options` further arguments of an aligner by name; `dim` is
-    the width of the space (None: the encoder's own).
+    the width of the space (None: the encoder's own), `seed` decides the random weights of what is built here (None:
+    torch's generator does).
     `train` says what of the encoder trains: "none", "last:k" (its last k blocks), "lora:r" (adapters of rank r, by
     peft) or "all"; the aligner trains unless the tower is `locked`. Raises ValueError for another word, or for
     "last:k" where the encoder has fewer blocks.
@@ -42,16 +43,19 @@ class Tower(nn.Module):
         pool: str | None = None,
         train: str = "none",
         options: Mapping[str, Any] | None = None,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.encoder: Encoder = build("encoder", encoder)
+        with seeded(seed):
+            self.encoder: Encoder = build("encoder", encoder)
         if not isinstance(self.encoder, Encoder):
             raise TypeError(f"a tower reads with an Encoder or the name of one, got {describe(encoder)}")
         reduce = aligner.pool if isinstance(aligner, Aligner) else pool or "native"
         width = self.encoder.dim if reduce == "native" else self.encoder.token_dim
         out = dim or (aligner.out_dim if isinstance(aligner, Aligner) else self.encoder.dim)
         chosen = {**(options or {}), **({} if pool is None or isinstance(aligner, Aligner) else {"pool": pool})}
-        self.aligner = aligner_for(aligner, width, out, **chosen)
+        with seeded(None if seed is None else counter(seed, "aligner")):
+            self.aligner = aligner_for(aligner, width, out, **chosen)
         self.locked = False
         self.trained = False  # whether the encoder's weights differ from where they came from
         self.sizes: tuple[int, ...] = self.encoder.sizes if isinstance(self.aligner, Identity) else ()
