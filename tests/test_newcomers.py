@@ -195,6 +195,13 @@ def test_a_seed_decides_fresh_heads_by_the_towers_names():
     assert not torch.equal(free["a"], heads("ab", None)["a"])
 
 
+def test_a_towers_own_seed():
+    def head(seed):
+        return Tower(toy_encoder(dim=8), "linear", dim=4, seed=seed).aligner.map.weight
+
+    assert torch.equal(head(1), head(1)) and not torch.equal(head(1), head(2))
+
+
 def test_a_record_without_an_id_or_with_a_bare_item_is_named():
     with pytest.raises(TypeError, match="id"):
         Record({"a": 1})
