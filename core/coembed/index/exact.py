@@ -15,6 +15,7 @@ from torch import Tensor
 from coembed.embedding import Embedding
 from coembed.index import stored
 from coembed.index.base import Hit, Index, Where, check_queries, check_rows
+from coembed.index.duplicates import groups, near
 from coembed.index.folder import IndexFileError, read_facts, writing
 from coembed.index.found import Found
 from coembed.index.masks import Masks
@@ -133,6 +134,25 @@ class Exact(Index):
             rows, at = segments[number].rows, row - starts[number]
             found[query].append(Hit(rows.id(at), score, rows.payload(at)))
         return found
+
+    def duplicates(self, threshold: float = 0.95) -> list[list[str]]:
+        """Groups of ids whose vectors score at least `threshold` with another of their group, exactly.
+
+        Two rows are in one group if a chain of such pairs joins them; of unit vectors the score is the cosine. Keep the
+        first of each group, and delete the rest, to be rid of near-duplicates. Work grows with the square of the rows.
+        Raises ValueError for rows of several vectors, whose score is not the same both ways: pool them first.
+
+        >>> index = Exact()
+        >>> index.add(["x", "y", "z"], Embedding.from_vectors(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.99, 0.1]])))
+        >>> index.duplicates()
+        [['x', 'z']]
+        """
+        segments = self._segments()
+        if any(part.lengths is not None for part in segments):
+            raise ValueError("index: duplicates are of rows of one vector: add them as x.pool()")
+        rows = [(part, row) for part in segments for row in range(len(part))]
+        found = groups(near(segments, threshold), len(rows))
+        return [[rows[at][0].rows.id(rows[at][1]) for at in group] for group in found]
 
     def _segments(self) -> list[Segment]:
         """All segments, those of single additions joined into one."""

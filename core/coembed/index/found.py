@@ -18,6 +18,8 @@ class Found:
     ([3, 4], [1.0])
     """
 
+    fixed = False  # whether the floor is what it is, so that rough scores need not raise it
+
     def __init__(self, queries: int, k: int) -> None:
         self.k = k
         self.queries = torch.zeros(0, dtype=torch.long)

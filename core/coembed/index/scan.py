@@ -70,12 +70,12 @@ class Candidates:
         lowest = -torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).min
         if inside is not None and not bool(inside.all()):
             values = values.masked_fill(~inside[:, None], lowest)
-        group = _GROUP if len(values) >= 2 * k * _GROUP else 1
+        group = _GROUP if self.found.fixed or len(values) >= 2 * k * _GROUP else 1
         if len(values) % group:
             values = F.pad(values, (0, 0, 0, -len(values) % group), value=lowest)
         values = values.view(-1, group, values.shape[1])
         tops = values.amax(1)  # [G, B]
-        best = self._raised(tops, block, lowest)
+        best = self.best if self.found.fixed else self._raised(tops, block, lowest)
         floor = torch.maximum(self.found.floor, best[k - 1]) if len(best) == k else self.found.floor
         limit = (floor.double() - block.shift - block.error) / block.scale
         if values.is_floating_point():
