@@ -111,13 +111,6 @@ def gradients(
     return {"loss": ranks.add(loss.detach().clone()), **found}
 
 
-def command(argv: list[str]) -> None:
-    """The command `coembed`, as a user types it."""
-    from coembed.cli import main
-
-    sys.exit(main(argv))
-
-
 def table(folder: str, store: str) -> None:
     """The gradient table of this many processes: FOLDER/RANK.safetensors, keys ROW/LAYOUT/COLUMN/PARAMETER."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

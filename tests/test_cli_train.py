@@ -163,13 +163,13 @@ def test_embed_writes_what_encode_gives(capsys):
     space = coembed.Space.load("space")
     wanted = space.encode("b", ["SMALL DOG FISH", "RED CAT TREE"], role=None)
     assert main(["embed", "space", "--tower", "b", "docs", "--out", "vectors"]) == 0
-    with safe_open("vectors/vectors.safetensors", "pt") as file:
+    with safe_open("vectors/vectors-00000.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("values"), wanted.values)
         assert file.get_tensor("mask").all()
-    ids = [json.loads(line) for line in Path("vectors/ids.jsonl").read_text().splitlines()]
+    ids = [json.loads(line) for line in Path("vectors/ids-00000.jsonl").read_text().splitlines()]
     assert [row["id"] for row in ids] == ["deep/two.txt", "one.txt"]
     assert main(["embed", "space", "--tower", "b", "docs", "--glob", "o*.txt", "--out", "vectors"]) == 0, "again"
-    assert len(Path("vectors/ids.jsonl").read_text().splitlines()) == 1
+    assert len(Path("vectors/ids-00000.jsonl").read_text().splitlines()) == 1
 
 
 def test_embed_by_an_encoder_from_lines_and_texts(capsys, monkeypatch):
@@ -187,12 +187,13 @@ def test_embed_by_an_encoder_from_lines_and_texts(capsys, monkeypatch):
         "--set",
         "seed=4",
         "--out",
-        "v.safetensors",
+        "v",
     ]
     assert main([*argv, "--json"]) == 0
-    assert out(capsys) == {"count": 3, "dim": 16, "skipped": 0, "out": "v.safetensors"}
-    with safe_open("v.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["ids"]) == ["stdin#1", "stdin#3", "text#1"]
+    assert out(capsys) == {"count": 3, "skipped": 0, "shards": 1, "out": "v"}
+    with safe_open("v/vectors-00000.safetensors", "pt") as file:
+        ids = [json.loads(line)["id"] for line in Path("v/ids-00000.jsonl").read_text().splitlines()]
+        assert ids == ["stdin#1", "stdin#3", "text#1"]
         wanted = coembed.load("good/bytes", seed=4).encode(["first", "third", "last"], role="query")
         assert torch.equal(file.get_tensor("values"), wanted.values)
     assert main(["embed", "good/bytes", "--text", "x", "--json"]) == 0

@@ -10,10 +10,11 @@ Advance = Callable[..., None]
 
 
 @contextmanager
-def bar(label: str, total: int, show: bool = True, unit: str = "items") -> Iterator[Advance]:
+def bar(label: str, total: int | None, show: bool = True, unit: str = "items") -> Iterator[Advance]:
     """A progress bar as a context; call what it yields with the number of steps done and fields to show.
 
-    On a terminal it redraws; elsewhere it prints one line when the work is done. `show=False` prints nothing.
+    `total` None is a stream of unknown length. On a terminal it redraws; elsewhere it prints one line when the work is
+    done. `show=False` prints nothing.
 
     >>> with bar("encode", 10, show=False) as advance:
     ...     advance(4, loss="0.12")
@@ -40,7 +41,8 @@ def bar(label: str, total: int, show: bool = True, unit: str = "items") -> Itera
             yield count
         finally:
             seconds = max(time.monotonic() - started, 1e-9)
-            line = f"{label}: {done}/{total} {unit} in {seconds:.1f} s ({done / seconds:.0f}/s) {last}"
+            of = "" if total is None else f"/{total}"
+            line = f"{label}: {done}{of} {unit} in {seconds:.1f} s ({done / seconds:.0f}/s) {last}"
             print(line.rstrip(), file=sys.stderr, flush=True)
         return
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]

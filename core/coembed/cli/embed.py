@@ -1,118 +1,90 @@
-"""coembed embed: items or files to vectors."""
+"""coembed embed: any number of items to vectors in a folder, which a run that was stopped goes on with."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coembed.cli import UsageError, flags
-from coembed.cli.inputs import Entry, Skipped, add_inputs, rows
+from coembed.cli.inputs import STDIN, Skipped, add_inputs
 
-if TYPE_CHECKING:
-    from coembed.embedding import Embedding
+ENGINES = ("local", "ray")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = (
-        "A folder gets vectors.safetensors (`values` [N, T, D], `mask` [N, T]) and ids.jsonl (a line a row); a name "
-        "that ends in .safetensors gets one file, with the ids in its metadata. T is 1 unless the tower gives a vector "
-        "a token."
+        "DIR gets shards: vectors-00000.safetensors (`values` [N, T, D], `mask` [N, T]; T is 1 unless the tower gives "
+        "a vector a token) and ids-00000.jsonl (a line a row), or vectors-00000.parquet with ids and payloads in it. "
+        "The same command goes on where it was stopped, and encodes anew only the shards whose inputs changed; the "
+        "bytes are the same either way."
     )
     take = parser.add_argument
     take("space", metavar="SPACE|ENCODER", help="a saved space, or a registered encoder")
     add_inputs(parser)
+    flags.add_sources(parser)
+    take("--column", metavar="NAME", help="the column of a --source to read (default: the tower's name)")
     take("--tower", metavar="NAME", help="the tower of the space that reads the items")
     take("--dim", type=int, metavar="N", help="cut vectors to a width that they were trained for")
-    take("--out", metavar="DIR|FILE", help="where the vectors go; needed unless --json")
+    take("--precision", choices=["fp32", "bf16"], default="fp32", help="what the encoder computes in (default: fp32)")
+    take("--out", metavar="DIR", help="where the vectors go; needed unless --json")
+    take("--format", choices=["safetensors", "parquet"], default="safetensors", help="of the shards")
+    take("--shard", type=int, default=8192, metavar="N", help="items in a shard (default: 8192)")
+    take("--workers", type=int, default=1, metavar="N", help="processes that share the shards (default: 1)")
+    take("--engine", choices=ENGINES, default="local", help="what runs the workers: this machine, or Ray Data")
     flags.add_options(parser, "the encoder")
     flags.add_json(parser, "what was written or, without --out, the vectors themselves,")
 
 
 def run(args: argparse.Namespace) -> int:
     """Encode and write."""
-    from coembed.cli import output, target
+    from coembed.bulk import finish
+    from coembed.cli import output
 
-    if args.out is None and not args.json:
-        raise UsageError("--out is needed, or --json to print the vectors")
-    if args.out is None and args.on_error == "skip":
-        raise UsageError("--on-error skip needs --out, beside which the skipped items are written")
-    out = Path(args.out) if args.out is not None else None
-    if out is not None:
-        check(out)
-    part = target.open_part(args.space, args.tower, args.device, flags.options(args.set))
-    skipped = Skipped(keep=args.on_error == "skip")
-    entries, whole = gather(part, args, skipped)
-    facts: dict[str, Any] = {
-        "count": len(entries),
-        "dim": whole.dim if whole is not None else None,
-        "skipped": len(skipped.rows),
-        "out": args.out,
-    }
-    if out is not None:
-        write(out, entries, whole)
-        path = skipped.write(out)
-        if path is not None:
-            output.note(f"{len(skipped.rows)} items skipped: see {path}")
-        output.note(f"{len(entries)} items -> {out}")
-    elif whole is not None:
-        vectors = [row.values[0][row.mask[0]].tolist() for row in (whole[i : i + 1] for i in range(len(whole)))]
-        facts["rows"] = [{"id": entry.id, "vectors": row} for entry, row in zip(entries, vectors, strict=True)]
+    if args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: at least 1")
+    if args.workers > 1 and (STDIN in args.inputs or args.out is None):
+        raise UsageError("--workers needs inputs that each of them can read, and --out")
+    if args.out is None:
+        if not args.json:
+            raise UsageError("--out is needed, or --json to print the vectors")
+        if args.on_error == "skip":
+            raise UsageError("--on-error skip needs --out, beside which the skipped items are written")
+        output.emit(vectors(args))
+        return 0
+    if Path(args.out).suffix in (".safetensors", ".parquet"):
+        raise UsageError(f"--out {args.out}: name a folder; it gets shards")
+    shards, items = write(args)
+    bad = finish(Path(args.out), shards)
+    skipped = Skipped(keep=True, rows=[vars(row) for row in bad]).write(Path(args.out))
+    if skipped is not None:
+        output.note(f"{len(bad)} items skipped: see {skipped}")
+    output.note(f"{items - len(bad)} items -> {args.out}")
     if args.json:
-        output.emit(facts)
+        output.emit({"count": items - len(bad), "skipped": len(bad), "shards": shards, "out": args.out})
     return 0
 
 
-def gather(part: Any, args: argparse.Namespace, skipped: Skipped) -> tuple[list[Entry], Embedding | None]:
-    """All rows; None if every item was skipped."""
-    from coembed.embedding import Embedding
+def write(args: argparse.Namespace) -> tuple[int, int]:
+    """Run the job in this process, in several, or on Ray; returns how many shards and items it has."""
+    from coembed.cli import bulk, workers
+    from coembed.progress import bar
 
-    entries: list[Entry] = []
-    parts: list[Embedding] = []
-    for some, encoded in rows(part, args, skipped):
-        if some:
-            entries += some
-            parts.append(encoded)
-    return entries, Embedding.cat(parts) if parts else None
+    if args.engine == "ray":
+        return workers.ray(args)
+    with bar("embed", None, unit="items") as advance:
+        return bulk.work(args, done=advance) if args.workers == 1 else workers.local(args, advance)
 
 
-def check(out: Path) -> None:
-    """Refuse, before the long work, a folder that holds anything but what this command writes."""
-    if out.suffix == ".safetensors":
-        if out.is_dir():
-            raise ValueError(f"{out} is a folder: name a file")
-        return
-    if out.is_file():
-        raise ValueError(f"{out} is a file: name a folder, or a file that ends in .safetensors")
-    strange = {path.name for path in out.iterdir()} - {"vectors.safetensors", "ids.jsonl"} if out.is_dir() else set()
-    if strange:
-        raise ValueError(f"{out} holds {min(strange)}: choose an empty folder, or one that `coembed embed` wrote")
+def vectors(args: argparse.Namespace) -> dict[str, Any]:
+    """All vectors at once, to be printed."""
+    from coembed.bulk import Item
+    from coembed.cli import bulk
 
-
-def write(out: Path, entries: list[Entry], whole: Embedding | None) -> None:
-    """Vectors and ids, so that a reader never sees new vectors under old ids."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    values = whole.values.contiguous() if whole is not None else torch.zeros(0, 1, 0)
-    mask = whole.mask.contiguous() if whole is not None else torch.zeros(0, 1, dtype=torch.bool)
-    single = out.suffix == ".safetensors"
-    path = out if single else out / "vectors.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"ids": json.dumps([entry.id for entry in entries], ensure_ascii=False)} if single else None
-    ids, part = out / "ids.jsonl", path.with_name(f".{path.name}.part")
-    try:
-        save_file({"values": values, "mask": mask}, str(part), metadata=metadata)
-        if not single:
-            ids.unlink(missing_ok=True)
-        part.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: can't write the vectors: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    if not single:
-        lines = [json.dumps({"id": entry.id, **entry.payload}, ensure_ascii=False) for entry in entries]
-        ids.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    part = bulk.open_part(args)
+    items = [row for row in bulk.items_of(part, args) if isinstance(row, Item)]  # a bad one has been raised
+    kept, found, _ = bulk.encoder_of_items(part, args)(items)
+    rows = [row.values[0][row.mask[0]].tolist() for row in (found[i : i + 1] for i in range(len(found)))]
+    listed = [{"id": item.id, "vectors": row} for item, row in zip(kept, rows, strict=True)]
+    return {"count": len(kept), "dim": found.dim, "skipped": 0, "rows": listed}

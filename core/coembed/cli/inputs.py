@@ -89,16 +89,21 @@ def rows(part: Encoder | Tower, args: argparse.Namespace, skipped: Skipped) -> I
     """
     from coembed.progress import bar
 
-    if not args.inputs and not args.text:
-        raise UsageError("give files, folders, - or --text")
-    files = list(found(args.inputs, args.glob))
+    files = given(args)
     with bar("read and encode", len(files) + len(args.text), unit="inputs") as advance:
         count = 0
-        for entries in _chunks(_read(_encoder(part), files, args.text, skipped, advance)):
+        for entries in _chunks(read(encoder_of(part), files, args.text, skipped, advance)):
             yield _encode(part, entries, args, skipped)
             count += len(entries)
     if not count and not skipped.rows:
         raise ValueError(f"no items in {', '.join(args.inputs)}: the inputs are empty")
+
+
+def given(args: argparse.Namespace) -> list[tuple[str, Path | None]]:
+    """The files that the inputs name; raises UsageError if there are no inputs at all, otherwise as `found`."""
+    if not args.inputs and not args.text:
+        raise UsageError("give files, folders, - or --text")
+    return list(found(args.inputs, args.glob))
 
 
 def found(inputs: Sequence[str], glob: str) -> Iterator[tuple[str, Path | None]]:
@@ -126,7 +131,7 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _read(
+def read(
     encoder: Encoder, files: Iterable[tuple[str, Path | None]], texts: Sequence[str], skipped: Skipped, advance: Any
 ) -> Iterator[tuple[int, Entry]]:
     """Every item with its position among all; a file that can't be read is one bad item."""
@@ -187,7 +192,8 @@ def _encode(
     return [chunk[i][1] for i in kept], encoded[kept]
 
 
-def _encoder(part: Encoder | Tower) -> Encoder:
+def encoder_of(part: Encoder | Tower) -> Encoder:
+    """The encoder, of a tower its own."""
     from coembed.tower import Tower
 
     return part.encoder if isinstance(part, Tower) else part
