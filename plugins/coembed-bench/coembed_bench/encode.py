@@ -52,8 +52,9 @@ def texts(count: int) -> dict[str, list[str]]:
 
 def systems(device: str) -> dict[str, Callable[[Sequence[str]], Tensor]]:
     """Ours and the peer's way to vectors of the same weights; raises Failed naming what is not installed."""
-    import coembed
     import torch
+
+    import coembed
 
     try:
         from sentence_transformers import SentenceTransformer

@@ -45,8 +45,8 @@ class Aim:
 class Report:
     """The outcome of one benchmark: rows hold `system`, `case` and the bench's own columns.
 
-    `load` is the highest load average seen (None: not known, or figures that load does not change), `packages` those whose versions matter, `units` what
-    the columns are counted in.
+    `load` is the highest load average seen (None: not known, or figures that load does not change), `packages` those
+    whose versions matter, `units` what the columns are counted in.
 
     >>> Report("demo", [{"system": "ours", "case": "a", "ms": 3.0}], [Aim("a", 3.0, 5.0)], load=0.0).to_json()["aims"]
     [{'name': 'a', 'value': 3.0, 'aim': 5.0, 'least': False, 'met': True}]
