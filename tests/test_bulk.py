@@ -143,6 +143,7 @@ def test_parquet_holds_ids_payloads_and_the_same_vectors():
     assert contents("v") == bytes_before
 
 
+@pytest.mark.external
 def test_ray_data_writes_the_same_bytes():
     pytest.importorskip("ray", reason="pip install 'coembed[ray]'")
     texts(40)
