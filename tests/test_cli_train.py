@@ -273,3 +273,16 @@ def test_eval_by_a_registered_name_and_with_labels(capsys):
     assert "infonce is an objective, but an eval is needed" in capsys.readouterr().err
     assert main([*argv, "--set", "kss=[3]"]) == 1
     assert "no such key 'kss'; did you mean ks" in capsys.readouterr().err
+
+
+def test_a_trained_space_can_be_pushed(capsys, monkeypatch):
+    pushed = []
+
+    def push(space, repo, *, private, token):
+        pushed.append((list(space), repo, private))
+        return f"hub://{repo}"
+
+    monkeypatch.setattr("coembed.hub.push", push)
+    assert align("--push", "us/words", steps=2) == 0
+    assert pushed == [(["a", "b"], "us/words", True)]
+    assert "Uploaded to hub://us/words" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -130,11 +131,16 @@ def test_the_command_prints_once_and_names_the_rank_that_fails(tmp_path):
     assert (tmp_path / "again" / "rank-1.log").read_text() == ""
 
 
-@pytest.mark.slow
-def test_torchrun_trains_and_ends_when_a_rank_fails(tmp_path):
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "coembed", *pairs(tmp_path)]
-    import os
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2"],
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+}
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS.values(), ids=LAUNCHERS)
+def test_a_launcher_trains_and_ends_when_a_rank_fails(tmp_path, launcher):
+    words = [sys.executable, "-m", *launcher, "-m", "coembed", *pairs(tmp_path)]
     told = {**os.environ, "PYTHONPATH": str(FAKES), "COEMBED_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     wrong = subprocess.run([*words, "--lr", "1e30"], capture_output=True, text=True, env=told, timeout=120)
     assert wrong.returncode != 0 and "of 2: step " in wrong.stderr and "the loss is nan" in wrong.stderr

@@ -105,7 +105,7 @@ def restore(
     different = differences(before, json.loads(json.dumps(run)))
     if different:
         raise ResumeError(f"{path} is of another run: {'; '.join(different)}. Use the same settings, or another folder")
-    if int(facts["world"]) != world:
+    if int(facts.get("world", world)) != world:
         warnings.warn(
             f"{path} was written by {facts['world']} processes, now there are {world}: the run goes on, but not with "
             "the same bits",

@@ -59,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         else:
             take(flag, type=kind, metavar="X", help=meaning)
     take("--device", help="cpu, cuda, mps or auto (default: auto)")
+    take("--push", metavar="REPO", help="upload the space to this (private, if new) repository of the model hub")
     take("--restart", action="store_true", help="begin anew where --out holds checkpoints of this or another run")
     flags.add_json(parser, "the figures")
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from coembed.cli import output, training
 
     plan = from_flags(args) if args.run is None else from_file(args)
-    result = training.train(plan, restart=args.restart)
+    result = training.train(plan, restart=args.restart, push=args.push)
     if result is None:  # one of several processes, and not the one that prints
         return 0
     if args.json:

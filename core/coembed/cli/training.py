@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 FREE = ("eval_every", "checkpoint_every", "checkpointing", "tracker")  # settings that change no bit of what is trained
 
 
-def train(plan: Run, *, restart: bool = False) -> dict[str, Any] | None:
-    """Run a plan; returns what `coembed align --json` prints.
+def train(plan: Run, *, restart: bool = False, push: str | None = None) -> dict[str, Any] | None:
+    """Run a plan; returns what `coembed align --json` prints. The space then goes to the model repository `push`.
 
     Of several processes, as torchrun starts them, all train and the first alone prints, writes and returns something.
     Raises ResumeError if the folder holds a run of another plan, RankError naming the process if one of several fails,
@@ -36,10 +36,10 @@ def train(plan: Run, *, restart: bool = False) -> dict[str, Any] | None:
 
     ranks = distributed.join(cpu=plan.device == "cpu")
     if ranks.world == 1:
-        return _train(plan, restart, ranks)
+        return _train(plan, restart, push, ranks)
     try:
         with nullcontext() if ranks.main else redirect_stderr(io.StringIO()):
-            result = _train(plan, restart, ranks)
+            result = _train(plan, restart, push, ranks)
     except Exception as error:
         where = f"rank {ranks.rank} of {ranks.world}"
         raise distributed.RankError(f"{where}: {message(error).removeprefix(f'{where}: ')}") from error
@@ -47,7 +47,7 @@ def train(plan: Run, *, restart: bool = False) -> dict[str, Any] | None:
     return result if ranks.main else None
 
 
-def _train(plan: Run, restart: bool, ranks: Ranks) -> dict[str, Any]:
+def _train(plan: Run, restart: bool, push: str | None, ranks: Ranks) -> dict[str, Any]:
     import torch
 
     from coembed import fit
@@ -75,6 +75,8 @@ def _train(plan: Run, restart: bool, ranks: Ranks) -> dict[str, Any]:
     space.card["split"] = {"held_out": plan.held_out, "seed": seed}
     if ranks.main:
         space.save(out)
+        if push is not None:
+            output.note(f"Uploaded to {space.push_to_hub(push, private=True)}")
     ranks.wait()
     return {
         "out": str(out),
