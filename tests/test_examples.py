@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -189,3 +190,45 @@ def test_10_the_run_file_trains_and_the_commands_in_it_work(
     assert line(out["align"], "english->japanese") == line(out["eval"], "english->japanese")
     hits = [row.split() for row in out["search"].splitlines() if row.strip().startswith("1 ")]
     assert len(hits) == 3 and hits[0][-1] == "魚"
+
+
+def test_13_words_find_proteins_better_than_chance(run: Run) -> None:
+    text = run("13")
+    assert "85 proteins" in text and "coembed-samples fetch proteins" in text  # nothing is fetched in a test
+    for direction in ("protein->text", "text->protein"):
+        mrr, untrained, chance, _ = numbers(line(text, direction))
+        assert mrr > 1.2 * max(untrained, chance)
+    assert "photosystem" in line(text, "photosystem").removeprefix("  photosystem")
+
+
+def test_14_glosses_of_a_made_up_wordnet(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = EXAMPLES.glob("14_*.py")
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(path), run_name="__main__")
+    assert not stop.value.code and "coembed-samples fetch wordnet" in capsys.readouterr().out
+    folder = Path(os.environ["COEMBED_CACHE"]) / "samples" / "wordnet"
+    folder.mkdir(parents=True)
+    try:
+        made_up_wordnet(folder)
+        text = run("14")
+    finally:
+        shutil.rmtree(folder)
+    for block in text.split("\n\n")[1:3]:
+        rows = {name: numbers(line(block, name)) for name in ("chance", "shared words", "untrained", "trained")}
+        assert all(len(row) == 3 and 0 <= min(row) and max(row) <= 1 for row in rows.values())
+        assert rows["shared words"][2] > 2 * rows["chance"][2]
+    assert text.rstrip().count("\n  a ") == 3
+
+
+def made_up_wordnet(folder: Path) -> None:
+    """Nouns in a tree of three branches each, in the format of WordNet's files."""
+    stems = ("ral", "mip", "tos", "ken", "vud", "lor", "pam")
+    names = [f"{a}{b}{c}" for a in stems for b in stems for c in stems[:4]]
+    rows = []
+    for i, name in enumerate(names):
+        near = [("@", (i - 1) // 3)] * (i > 0) + [("~", j) for j in range(3 * i + 1, 3 * i + 4) if j < len(names)]
+        pointers = " ".join(f"{symbol} {j + 1:08} n 0000" for symbol, j in near)
+        rows.append(f"{i + 1:08} 03 n 01 {name} 0 {len(near):03} {pointers} | a {names[(i - 1) // 3]} of some kind")
+    for part in ("noun", "verb", "adj", "adv"):
+        (folder / f"data.{part}").write_text("\n".join(rows) + "\n" if part == "noun" else "", encoding="utf-8")
+    (folder / "fetched.json").write_text("{}", encoding="utf-8")
