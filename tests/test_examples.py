@@ -192,6 +192,15 @@ def test_10_the_run_file_trains_and_the_commands_in_it_work(
     assert len(hits) == 3 and hits[0][-1] == "魚"
 
 
+def test_12_sounds_beat_chance_where_takes_are_held_out(run: Run) -> None:
+    text = run("12")
+    rows = [row.split() for row in text.splitlines() if "->" in row]
+    assert [row[0] for row in rows] == ["sound"] * 4 + ["family"] * 2
+    for *_, recall, chance, mrr, chance_mrr in rows[:4]:
+        assert float(recall) > 1.7 * float(chance) and float(mrr) > 1.5 * float(chance_mrr)
+    assert line(text, "tabla").count("tabla_") >= 3
+
+
 def test_13_words_find_proteins_better_than_chance(run: Run) -> None:
     text = run("13")
     assert "85 proteins" in text and "coembed-samples fetch proteins" in text  # nothing is fetched in a test
