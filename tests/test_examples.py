@@ -241,3 +241,13 @@ def made_up_wordnet(folder: Path) -> None:
     for part in ("noun", "verb", "adj", "adv"):
         (folder / f"data.{part}").write_text("\n".join(rows) + "\n" if part == "noun" else "", encoding="utf-8")
     (folder / "fetched.json").write_text("{}", encoding="utf-8")
+
+
+def test_16_trained_heads_find_trees_and_text_finds_more(run: Run) -> None:
+    text = run("16")
+    for block in text.split("\n\n")[1:3]:
+        chance, untrained, trained = (
+            numbers(line(block, name)) for name in ("chance", "untrained heads", "trained heads")
+        )
+        assert trained[1] > 2.5 * max(chance[1], untrained[1]) and trained[2] < 0.6 * chance[2]
+    assert numbers(line(text, "MiniLM reads the code"))[1] > 0.5
