@@ -15,6 +15,7 @@ from coembed.objectives.base import Objective
 from coembed.sharing import ALONE, Share, current
 
 Directions = Literal["both", "a->b", "b->a"]
+EVERY = slice(None)
 LARGE = 1 << 21  # scores beyond which a loss goes tile by tile: 8 MB, of which the naive form holds six
 
 
@@ -125,29 +126,30 @@ class Pairs:
             alike = scores is not None and self.a.single and self.b.single
             yield turned, scores[:, : len(self)].T if scores is not None and alike else turned.scores()
 
-    def own(self) -> Tensor:
-        """`[B, B + N]` bool: True where a row meets its own partner."""
+    def own(self, rows: slice = EVERY) -> Tensor:
+        """`[B, B + N]` bool: True where a row meets its own partner; of some rows only, as the next three."""
         extra = 0 if self.negatives is None else len(self.negatives)
-        return torch.eye(len(self), len(self) + extra, dtype=torch.bool, device=self.a.values.device)
+        columns = torch.arange(len(self) + extra, device=self.a.values.device)
+        return columns[: len(self)][rows, None] == columns
 
-    def alike(self) -> Tensor | None:
+    def alike(self, rows: slice = EVERY) -> Tensor | None:
         """`[B, B]` bool: True where two rows have the same key, themselves included; None without keys."""
-        return None if self.keys is None else self.keys[:, None] == self.keys[None, :]
+        return None if self.keys is None else self.keys[rows, None] == self.keys[None, :]
 
-    def excluded(self) -> Tensor | None:
+    def excluded(self, rows: slice = EVERY) -> Tensor | None:
         """`[B, B + N]` bool: True where a column is neither the row's partner nor a negative; None if none can be."""
         if self.keys is None and self.mask is None:
             return None
-        own = self.own()
-        excluded = torch.zeros_like(own) if self.mask is None else self.mask.clone()
-        alike = self.alike()
+        own = self.own(rows)
+        excluded = torch.zeros_like(own) if self.mask is None else self.mask[rows].clone()
+        alike = self.alike(rows)
         if alike is not None:
             excluded[:, : len(self)] |= alike
         return excluded & ~own
 
-    def negative(self) -> Tensor:
+    def negative(self, rows: slice = EVERY) -> Tensor:
         """`[B, B + N]` bool: True where a column is a negative of the row."""
-        own, excluded = self.own(), self.excluded()
+        own, excluded = self.own(rows), self.excluded(rows)
         return ~own if excluded is None else ~(own | excluded)
 
 

@@ -52,7 +52,7 @@ class Scores:
 
     def width(self, j: slice) -> int:
         """How many of some columns are partners."""
-        return max(0, min(j.stop, self.size) - j.start)
+        return max(0, int(min(j.stop, self.size) - j.start))
 
     def drop(self, tile: Tensor, i: slice, j: slice, value: float) -> Tensor:
         """Put a value where a tile has no negative: own partners, equal keys, masked; in place."""

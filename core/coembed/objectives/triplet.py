@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from coembed.objectives.pairs import Directions, PairObjective, Pairs, check_directions
+from coembed.objectives.precision import tile_shape
+from coembed.sharing import ALONE, Share
 
 Mining = Literal["random", "semi-hard", "hardest"]
 
@@ -51,28 +53,56 @@ class Triplet(PairObjective):
 
     def rows(self, pairs: Pairs) -> Tensor:
         """`[B]` losses, averaged over the directions."""
-        losses = []
-        for way, (view, scores) in enumerate(pairs.ways(self.directions)):
-            negative = view.negative()
-            with torch.no_grad():
-                chosen = self.mine(scores, negative, way)
-            hinge = (self.margin + scores.gather(1, chosen[:, None])[:, 0] - scores.diagonal()).clamp_min(0)
-            losses.append(torch.where(negative.any(1), hinge, 0))
+        return self.own_rows(pairs, ALONE)
+
+    def own_rows(self, pairs: Pairs, share: Share) -> Tensor:
+        """`[n]` losses of the share's pairs; in large batches only a block of rows has its scores at a time."""
+        part, losses = share.part(len(pairs)), []
+        if pairs.large and pairs.single:
+            losses = [self.large_view(view, way, part) for way, view in enumerate(pairs.views(self.directions))]
+        else:
+            for way, (view, scores) in enumerate(pairs.ways(self.directions)):
+                negative = view.negative()
+                with torch.no_grad():
+                    chosen = self.mine(scores, negative, way)
+                hinge = (self.margin + scores.gather(1, chosen[:, None])[:, 0] - scores.diagonal()).clamp_min(0)
+                losses.append(torch.where(negative.any(1), hinge, 0)[part])
         if self.training:
             self.step += 1
         return torch.stack(losses).mean(0)
 
-    def mine(self, scores: Tensor, negative: Tensor, way: int = 0) -> Tensor:
-        """The column of each row's chosen negative, `[B]`; any column for a row without."""
+    def large_view(self, view: Pairs, way: int, part: slice) -> Tensor:
+        """One direction, `[n]`: once the negatives are chosen their scores are products of rows, `n` of them."""
+        a, b, columns = view.a.vectors, view.b.vectors, view.columns().vectors
+        wide = torch.promote_types(a.dtype, torch.float32)
+        a, b, columns = a.to(wide), b.to(wide), columns.to(wide)
+        block, _ = tile_shape(a.device)
+        chosen, some = [view.weights.new_zeros(0).long()], [a.new_zeros(0).bool()]  # a share may have no rows
+        with torch.no_grad():
+            for start in range(part.start, part.stop, block):
+                rows = slice(start, min(start + block, part.stop))
+                negative = view.negative(rows)
+                chosen.append(self.mine(a[rows] @ columns.T, negative, way, start, len(a)))
+                some.append(negative.any(1))
+        against = (a[part] * columns[torch.cat(chosen)]).sum(1)
+        hinge = (self.margin + against - (a[part] * b[part]).sum(1)).clamp_min(0)
+        return torch.where(torch.cat(some), hinge, 0)
+
+    def mine(self, scores: Tensor, negative: Tensor, way: int = 0, start: int = 0, size: int | None = None) -> Tensor:
+        """The column of each row's chosen negative, `[B]`; any column for a row without.
+
+        The rows may be those from `start` on of `size`.
+        """
         if self.mining == "random":
             count = negative.sum(1)
-            rank = (self._uniform(len(scores), way).to(scores.device) * count).long()
+            drawn = self._uniform(size or len(scores), way)[start : start + len(scores)]
+            rank = (drawn.to(scores.device) * count).long()
             column = (negative.cumsum(1) <= rank[:, None]).sum(1)  # where the count of negatives passes the rank
             return column.clamp_max(scores.shape[1] - 1)
         highest = scores.masked_fill(~negative, -torch.inf)
         if self.mining == "hardest":
             return highest.argmax(1)
-        below = negative & (scores < scores.diagonal()[:, None])
+        below = negative & (scores < scores.diagonal(start)[:, None])
         easiest = scores.masked_fill(~negative, torch.inf).argmin(1)
         return torch.where(below.any(1), highest.masked_fill(~below, -torch.inf).argmax(1), easiest)
 

@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# (a kernel's arguments are pointers and numbers of Triton's own language, which has no types for a checker)
 """Triton kernels for the tiles of a softmax loss: scores meet their exponentials before they reach the memory.
 
 Imported only where a GPU and triton are there; `COEMBED_TRITON=0` keeps it off. A forward pass writes, for blocks of

@@ -17,8 +17,9 @@ __all__ = ["run"]
 
 NAIVE_MOST = 16_384  # whole matrices of more take 100 GB
 HUGE, GPU_SIZE, GPU_DIM = 65_536, 81_920, 512
-# Against the naive loss in the same precision, and for bf16 what is still taken for the same gradient.
-EQUAL = {"fp32": 5e-6, "bf16": 1e-3}
+# What is still taken for the same gradient as that of the first system, which sums in float32 too. MaxSim's bf16 may
+# choose the other one of two tokens that are nearly as near.
+EQUAL = {"fp32": 5e-6, "bf16": 1e-3, "multi bf16": 1e-2}
 
 
 def run(quick: bool = False) -> Report:
@@ -108,7 +109,7 @@ def _compare(
             if name not in away:
                 first = first or made
                 away[name] = difference(made, first)
-                bound = EQUAL["bf16" if "bf16" in name else "fp32"]
+                bound = EQUAL["fp32" if "bf16" not in name else "multi bf16" if kind == "multi" else "bf16"]
                 if not away[name] <= bound:
                     raise Failed(
                         f"{_case(kind, size, dim)}: the gradients of {name} and {next(iter(calls))} are "
