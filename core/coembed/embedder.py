@@ -148,5 +148,8 @@ class Embedder:
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Randomness (dropout, masks) as a function of the seed, and the caller's generators left as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace a call for unused GPUs
+        else:
+            torch.manual_seed(seed)
         yield
