@@ -179,6 +179,9 @@ def tasks(variant: str) -> list[Task]:
 
 def train(out: str, cache: str, steps: int, *, variant: str = "", fault: Any = None, **settings: Any) -> None:
     """A whole run through the public API; the last state goes to OUT/final-RANK.safetensors."""
+    if variant == "own group":  # begun by the caller, without the names that launchers give
+        rank, world = (int(os.environ.pop(name)) for name in ("RANK", "WORLD_SIZE"))
+        dist.init_process_group("gloo", init_method=f"file://{cache}-{world}", rank=rank, world_size=world)
     trained = space(settings.pop("dropout", 0.2))
     if variant == "norm":
         trained.towers["c"] = coembed.Tower(trained["c"].encoder, Normed(8, 8), train="all")

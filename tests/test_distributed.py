@@ -49,6 +49,12 @@ def test_ranks_train_what_one_process_trains(tmp_path, variant, micro_batch, wor
             assert all(torch.equal(rank[name], every[0][name]) for rank in every), f"{name} differs between ranks"
 
 
+def test_fit_works_inside_a_group_of_the_callers(tmp_path):
+    two = train(tmp_path, 2)
+    own = train(tmp_path, 2, "own", variant="own group")
+    assert all(torch.equal(own[0][name], tensor) for name, tensor in two[0].items())
+
+
 def test_statistics_and_dropout_leave_the_ranks_alike(tmp_path):
     two = train(tmp_path, 2, variant="norm", dropout=0.3, ema=0.9)
     assert two[0]["towers.c.aligner.norm.num_batches_tracked"] > 0
