@@ -116,10 +116,10 @@ def test_rows_of_ours_on_a_toy_genome():
     assert row["strict"] == 1.0 and row["R@5"] == 1.0 and row["reads"] == 60 and row["reads/CPU-s"] > 0
     wrong = ReadSet("wrong", case.reads, {name: Place("one", 0, "+", 100) for name in case.truth})
     assert systems.measure(Mapper.build(WHOLE, fragment=500, step=300), wrong, 3, 20)["strict"] == 0
-    settings = systems.Settings(dim=16, heads=2, tokens=64, batch=8, fragment=(200, 300), read=(60, 90), seconds=0.01)
+    settings = systems.Settings(dim=16, heads=2, tokens=64, batch=8, fragment=(200, 300), read=(60, 90), steps=10)
     encoder = systems.transformer(settings, WHOLE.part(0, 0.5))
     before = encoder.state_dict()["embed_tokens.table.weight"].clone()
-    assert systems.train(encoder, settings, WHOLE.part(0, 0.5)) == 10
+    assert systems.train(encoder, settings, WHOLE.part(0, 0.5)) > 0
     assert not before.equal(encoder.state_dict()["embed_tokens.table.weight"])
     assert {"strict", "R@1", "R@50"} <= set(systems.measure(Mapper.build(WHOLE, encoder), case, 5, 10))
 

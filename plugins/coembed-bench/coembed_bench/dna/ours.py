@@ -19,17 +19,19 @@ __all__ = ["Settings", "measure", "train", "transformer"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the transformer is and how it trains; `seconds` are of CPU time."""
+    """What the transformer is, how it trains, and how the genome is cut for it: short fragments train soonest."""
 
-    dim: int = 256
+    dim: int = 64
     layers: int = 1
-    heads: int = 4
+    heads: int = 2
     tokens: int = 4096
     batch: int = 128
     rate: float = 3e-3
-    fragment: tuple[int, int] = (800, 1250)
-    read: tuple[int, int] = (100, 250)
-    seconds: float = 240.0
+    fragment: tuple[int, int] = (300, 500)
+    read: tuple[int, int] = (80, 250)
+    tile: int = 500
+    step: int = 250
+    steps: int = 800
 
 
 def transformer(settings: Settings, part: Reference) -> Encoder:
@@ -50,16 +52,8 @@ def transformer(settings: Settings, part: Reference) -> Encoder:
     return encoder  # type: ignore[no-any-return]
 
 
-def train(encoder: Encoder, settings: Settings, part: Reference) -> int:
-    """Train one encoder for fragments and reads alike; as many steps as the CPU time allows, which it returns."""
-    began = time.process_time()
-    _fit(encoder, settings, part, 3, rate=1e-9)  # how long a step takes here
-    steps = max(10, int(settings.seconds / ((time.process_time() - began) / 3)))
-    _fit(encoder, settings, part, steps, rate=settings.rate)
-    return steps
-
-
-def _fit(encoder: Encoder, settings: Settings, part: Reference, steps: int, rate: float) -> None:
+def train(encoder: Encoder, settings: Settings, part: Reference) -> float:
+    """Train one encoder for fragments and reads alike; returns the CPU seconds that it took."""
     import coembed
     from coembed import Space, Tower
     from coembed.tasks import Contrast
@@ -67,7 +61,7 @@ def _fit(encoder: Encoder, settings: Settings, part: Reference, steps: int, rate
 
     source = FragmentReads(
         part,
-        steps * settings.batch,
+        settings.steps * settings.batch,
         fragment=settings.fragment,
         read=settings.read,
         insertions=(0.0, 0.01),
@@ -76,7 +70,9 @@ def _fit(encoder: Encoder, settings: Settings, part: Reference, steps: int, rate
     )
     space = Space({name: Tower(encoder, "identity", train="all") for name in source.towers})
     task = Contrast(source, source.towers, same="group")
-    coembed.fit(space, tasks=[task], steps=steps, batch_size=settings.batch, lr=rate)
+    began = time.process_time()
+    coembed.fit(space, tasks=[task], steps=settings.steps, batch_size=settings.batch, lr=settings.rate)
+    return time.process_time() - began
 
 
 def measure(mapper: Mapper, reads: ReadSet, k: int, count: int | None = None) -> dict[str, Any]:
@@ -108,8 +104,3 @@ def measure(mapper: Mapper, reads: ReadSet, k: int, count: int | None = None) ->
         "reads/CPU-s": len(some) / seconds,
         "reads": len(some),
     }
-
-
-def vectors_mb(mapper: Mapper) -> float:
-    """What the index holds, in megabytes."""
-    return mapper.candidates.nbytes / 1e6
