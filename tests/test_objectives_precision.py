@@ -112,3 +112,24 @@ def test_tiles_fit_the_memory_of_a_gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
         monkeypatch.setattr(precision, "ROWS", 512)
         assert precision.tile_shape(device) == shape
+
+
+@every
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_the_copies_of_a_gpu_give_the_same(make, tokens, monkeypatch):
+    """A GPU's product of bf16 copies with a float32 result, played by one of the same values."""
+    real, rounded = torch.mm, []
+
+    def mm(x, y, *, out_dtype=None, out=None):
+        if out_dtype is None:
+            return real(x, y, out=out)
+        assert (x.dtype, y.dtype, out_dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+        rounded.append(1)
+        found = real(x.float(), y.float())
+        return found if out is None else out.copy_(found)
+
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(precision.Products, "__init__", lambda self, bf16, device: setattr(self, "rounds", bf16))
+    exact = loss_and_gradients(make(), False, monkeypatch, torch.float64, tokens)
+    found = loss_and_gradients(make(precision="bf16"), True, monkeypatch, tokens=tokens)
+    assert rounded and furthest(found, exact) < (5e-3 if tokens == 1 else 2e-2)
