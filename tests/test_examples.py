@@ -243,11 +243,22 @@ def made_up_wordnet(folder: Path) -> None:
     (folder / "fetched.json").write_text("{}", encoding="utf-8")
 
 
-def test_16_trained_heads_find_trees_and_text_finds_more(run: Run) -> None:
+def test_15_reads_find_their_places_and_a_sam_file_says_so(run: Run, desk: Path) -> None:
+    text = run("15")
+    assert numbers(line(text, "right strand"))[1] > 98
+    rows = [row.split("\t") for row in (desk / "reads.sam").read_text("ascii").splitlines()]
+    assert rows[1][:2] == ["@SQ", "SN:lambda"]
+    placed = [row for row in rows if not row[0].startswith("@")]
+    assert len(placed) == 1000 and {row[1] for row in placed} <= {"0", "16", "4"}
+    assert all(
+        len(row[9]) == sum(int(n) for n, op in re.findall(r"(\d+)([=XIS])", row[5])) for row in placed if row[1] != "4"
+    )
+
+
+def test_16_trained_heads_find_trees_and_shared_words_are_shown(run: Run) -> None:
     text = run("16")
     for block in text.split("\n\n")[1:3]:
-        chance, untrained, trained = (
-            numbers(line(block, name)) for name in ("chance", "untrained heads", "trained heads")
-        )
+        names = ("chance", "untrained heads", "trained heads", "shared words")
+        chance, untrained, trained, words = (numbers(line(block, name)) for name in names)
         assert trained[1] > 2.5 * max(chance[1], untrained[1]) and trained[2] < 0.6 * chance[2]
-    assert numbers(line(text, "MiniLM reads the code"))[1] > 0.5
+        assert words[1] > 5 * chance[1]
