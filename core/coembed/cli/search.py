@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from coembed.cli import UsageError, flags
 
 if TYPE_CHECKING:
+    from coembed.embedding import Embedding
     from coembed.encoder import Encoder
     from coembed.index import Index
 
@@ -21,37 +22,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "is never guessed: the tower reads it."
     )
     take = parser.add_argument
-    take("space", metavar="SPACE", help="a saved space")
+    take("space", nargs="?", metavar="SPACE", help="a saved space; not needed with --vectors and --index")
     take("query", nargs="*", metavar="QUERY", help="what to search with; see below")
-    take("--from", dest="source", required=True, metavar="TOWER", help="the tower that reads the queries")
-    take("--to", dest="target", required=True, metavar="TOWER", help="the tower whose items are searched")
+    take("--from", dest="source", metavar="TOWER", help="the tower that reads the queries")
+    take("--to", dest="target", metavar="TOWER", help="the tower whose items are searched")
+    take("--vectors", metavar="DIR", help="vectors as queries, which `coembed embed` wrote")
+    take("--where", metavar="FILTER", help="search only what passes a filter of payloads, such as \"lang == 'de'\"")
     take("--file", action="append", default=[], metavar="PATH", help="a file as a query; the same as @PATH")
     take("-k", type=int, default=10, metavar="N", help="how many to show (default: 10)")
     take("--index", metavar="DIR", help="the index to search (default: SPACE/index/TOWER)")
     take("--role", help="the prompt of the queries, such as query")
+    take("--no-pictures", action="store_true", help="show the paths of pictures only, as where there is no terminal")
     flags.add_device(parser)
     flags.add_json(parser, "queries and hits")
 
 
 def run(args: argparse.Namespace) -> int:
     """Encode the queries, search, show."""
-    from coembed.cli import output, target
+    from coembed.cli import output
 
-    if not args.query and not args.file:
-        raise UsageError("give a QUERY or --file")
     if args.k < 1:
         raise UsageError(f"-k {args.k} must be at least 1")
-    index = open_saved(args)
-    space = target.open_space(args.space, args.device)
-    asked = [*args.query, *(f"@{path}" for path in args.file)]
-    queries = [pair for text in asked for pair in read(text, space[args.source].encoder)]
-    if not queries:
-        raise ValueError(f"{', '.join(args.file or args.query)}: no item to search with")
-    rows = space.encode(args.source, [item for _, item in queries], role=args.role)
-    found = index.search(rows, k=args.k)
+    if args.where is not None:
+        from coembed.index import Filter
+
+        Filter(args.where)  # said before anything is loaded
+    if args.vectors is not None:
+        index, labels, rows = _by_vectors(args)
+    else:
+        index, labels, rows = _by_items(args)
+    found = index.search(rows, k=args.k, where=args.where)
     if args.json:
         hits = [[{"id": hit.id, "score": hit.score, "payload": hit.payload} for hit in some] for some in found]
-        labels = [label for label, _ in queries]
         output.emit(
             {
                 "from": args.source,
@@ -60,10 +62,75 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return 0
-    for (label, _), some in zip(queries, found, strict=True):
+    for label, some in zip(labels, found, strict=True):
         lines = [[rank, hit.score, hit.id, output.short(_shown(hit.payload))] for rank, hit in enumerate(some, 1)]
-        output.table(["", "score", args.target, ""], lines, output.short(label))
+        output.table(["", "score", args.target or "id", ""], lines, output.short(label))
+        if not args.no_pictures:
+            _show([hit.payload for hit in some])
     return 0
+
+
+def _by_items(args: argparse.Namespace) -> tuple[Index, list[str], Embedding]:
+    """The index, what each query is called, and the queries encoded."""
+    from coembed.cli import target
+
+    if args.space is None:
+        raise UsageError("give a SPACE, or --vectors and --index")
+    for flag, tower in (("--from", args.source), ("--to", args.target)):
+        if tower is None:
+            raise UsageError(f"{flag} is needed: a tower of {args.space}")
+    if not args.query and not args.file:
+        raise UsageError("give a QUERY or --file")
+    _check_towers(args)
+    index = open_saved(args)
+    space = target.open_space(args.space, args.device)
+    asked = [*args.query, *(f"@{path}" for path in args.file)]
+    queries = [pair for text in asked for pair in read(text, space[args.source].encoder)]
+    if not queries:
+        raise ValueError(f"{', '.join(args.file or args.query)}: no item to search with")
+    rows = space.encode(args.source, [item for _, item in queries], role=args.role)
+    return index, [label for label, _ in queries], rows
+
+
+def _by_vectors(args: argparse.Namespace) -> tuple[Index, list[str], Embedding]:
+    from coembed.cli.vectors import read as stored
+    from coembed.embedding import Embedding
+    from coembed.index import open_index
+
+    if args.query or args.file:
+        raise UsageError("--vectors are the queries: leave QUERY and --file out")
+    if args.index is not None:
+        index = open_index(args.index)
+    elif args.space is not None and args.target is not None:
+        index = open_saved(args)
+    else:
+        raise UsageError("--vectors needs --index, or SPACE and --to")
+    parts = list(stored(args.vectors))
+    return index, [name for ids, _, _ in parts for name in ids], Embedding.cat([rows for _, rows, _ in parts])
+
+
+def _check_towers(args: argparse.Namespace) -> None:
+    """Name the towers that there are, before asking for an index of one that there is not."""
+    import json
+
+    try:
+        towers = json.loads((Path(args.space) / "space.json").read_text(encoding="utf-8"))["towers"]
+    except (OSError, ValueError, KeyError):  # not a whole space: opening it says so, and better
+        return
+    for tower in (args.source, args.target):
+        if tower not in towers:
+            raise ValueError(f"{args.space} has no tower {tower!r}; its towers: {', '.join(towers)}")
+
+
+def _show(payloads: list[Any]) -> None:
+    """The pictures among the hits, in a terminal."""
+    from coembed.cli import pictures
+
+    for rank, payload in enumerate(payloads, 1):
+        path = payload.get("path") if isinstance(payload, dict) else None
+        if isinstance(path, str) and pictures.shown(path):
+            print(f"{rank}  {path}")
+            print(pictures.picture(path), end="")
 
 
 def read(text: str, encoder: Encoder) -> list[tuple[str, Any]]:

@@ -54,7 +54,7 @@ class Exact(Index):
         super().__init__()
         self.dim: int | None = None
         self._sealed: list[Segment] = []
-        self._fresh: list[Segment] = []  # one for each `add`; joined when searched
+        self._fresh: list[Segment] = []  # what was added and not saved; joined when searched
         self._home: tuple[Path, str] | None = None  # the folder and version that it was loaded from or saved to
         self._masks: Masks | None = None  # what filters have learned of the payloads
 
@@ -83,6 +83,8 @@ class Exact(Index):
             vectors = rows.values[rows.mask].detach().float().clone()
             every = None if bool((lengths == 1).all()) else lengths
             self._fresh.append(Segment(ListRows(names, given), vectors, every))
+            while len(self._fresh) > 1 and 2 * len(self._fresh[-1]) >= len(self._fresh[-2]):
+                self._fresh[-2:] = [joined(self._fresh[-2:])]  # few, whatever the size of additions
 
     def update(self, ids: Sequence[str], x: Embedding, payloads: Sequence[Any] | None = None) -> None:
         """Add rows, in place of those of the same ids; see `Index.update`."""
@@ -97,7 +99,7 @@ class Exact(Index):
         parts, rows = self._find(names)
         for at in np.flatnonzero(parts < 0).tolist():
             raise KeyError(f"index: there is no id {names[at]!r} to delete")
-        segments, self._masks = self._segments(), None
+        segments, self._masks = [*self._sealed, *self._fresh], None
         for number in np.unique(parts).tolist():
             part = segments[number]
             gone = torch.zeros(len(part), dtype=torch.bool) if part.gone is None else part.gone.clone()
@@ -135,6 +137,23 @@ class Exact(Index):
             found[query].append(Hit(rows.id(at), score, rows.payload(at)))
         return found
 
+    def select(self, where: Where) -> list[str]:
+        """The ids of the rows that `where` allows, in order; `where` and errors as in `search`.
+
+        >>> index = Exact()
+        >>> index.add(["x", "y"], Embedding.from_vectors(torch.eye(2)), [{"year": 2019}, {"year": 2021}])
+        >>> index.select("year > 2020")
+        ['y']
+        """
+        segments = self._segments()
+        if self._masks is None:
+            self._masks = Masks(segments)
+        found = []
+        for part, mask in zip(segments, self._masks.of(where), strict=True):
+            kept = mask if part.gone is None else mask & ~part.gone
+            found += [part.rows.id(row) for row in kept.nonzero().flatten().tolist()]
+        return found
+
     def duplicates(self, threshold: float = 0.95) -> list[list[str]]:
         """Groups of ids whose vectors score at least `threshold` with another of their group, exactly.
 
@@ -164,7 +183,7 @@ class Exact(Index):
     def _find(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """For each id the number of its segment and its row there; -1 for one that is not here."""
         parts, rows = np.full(len(names), -1), np.full(len(names), -1)
-        for number, part in enumerate(self._segments()):
+        for number, part in enumerate((*self._sealed, *self._fresh)):
             at = part.rows.find(names)
             if part.gone is not None:
                 at = np.where((at >= 0) & ~part.gone.numpy()[at], at, -1)

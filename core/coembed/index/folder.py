@@ -71,15 +71,15 @@ class Writer:
 def writing(folder: Path | str) -> Iterator[Writer]:
     """Hold the lock of an index's folder, made if it is not there; within one process it may be held twice.
 
-    Raises IndexFileError if another process writes there, or the folder holds anything but a saved index. A folder
-    that was made for this and stays empty is removed again.
+    Raises IndexFileError if another process writes there, or the folder holds anything but a saved index. Folders
+    that were made for this and stay empty are removed again.
     """
     folder = Path(folder).resolve()  # a link stays a link: what it points to is written
     _check_replaceable(folder)
     if folder in _held:
         yield Writer(folder)
         return
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         _lock(file, folder)
@@ -93,7 +93,8 @@ def writing(folder: Path | str) -> Iterator[Writer]:
             if made and not (folder / FACTS).exists():
                 (folder / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
-                    folder.rmdir()
+                    for path in made:
+                        path.rmdir()
 
 
 _held: set[Path] = set()
