@@ -157,6 +157,16 @@ class Length(Pretext):
         return (self.head(encoder.pooled(encoder(batch)).vectors) - wanted).square().mean()
 
 
+class Spread(Length):
+    """A loss that compares the items of a batch with each other."""
+
+    additive = False
+
+    def item_loss(self, encoder, batch):
+        told = self.head(encoder.pooled(encoder(batch)).vectors)
+        return (told @ told.T).square().mean()
+
+
 class Normed(Linear):
     """A head whose running statistics every process would count for itself."""
 
@@ -174,7 +184,8 @@ def tasks(variant: str) -> list[Task]:
     one = Records.pairs(a=words, b=[word.upper() for word in words])
     two = Records.pairs(b=words[:9], c=[word[::-1] for word in words[:9]])
     second = Contrast(two, ("b", "c"), Triplet(mining="random"), weight=2.0)
-    return [Contrast(one, ("a", "b"), "infonce"), Length(one, "b") if variant == "pretext" else second]
+    pretexts = {"pretext": Length(one, "b"), "whole pretext": Spread(one, "b")}
+    return [Contrast(one, ("a", "b"), "infonce"), pretexts.get(variant, second)]
 
 
 def train(out: str, cache: str, steps: int, *, variant: str = "", fault: Any = None, **settings: Any) -> None:

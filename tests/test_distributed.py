@@ -37,7 +37,13 @@ def train(folder, world, name="", **settings):
 
 @pytest.mark.parametrize(
     ("variant", "micro_batch", "worlds"),
-    [("", None, (2, 3)), ("pretext", None, (3,)), ("few", 2, (3,)), ("own weights", 2, (2,))],
+    [
+        ("", None, (2, 3)),
+        ("pretext", None, (3,)),
+        ("whole pretext", None, (3,)),
+        ("few", 2, (3,)),
+        ("own weights", 2, (2,)),
+    ],
 )
 def test_ranks_train_what_one_process_trains(tmp_path, variant, micro_batch, worlds):
     settings = {"variant": variant, "micro_batch": micro_batch}

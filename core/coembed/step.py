@@ -88,14 +88,15 @@ class Step:
 def part_of_loss(task: Task, batch: Sequence[Record], embed: Embedder, space: Space, ranks: Ranks, seed: int) -> Tensor:
     """This process's part of the loss of a batch: over the processes, parts and their gradients add up to the whole.
 
-    A contrast sees all vectors and answers for its own rows; a pretext sees its own rows only, weighted by their share;
-    any other task, and a loss that knows nothing of sharing, is computed whole by every process and divided.
+    A contrast sees all vectors and answers for its own rows; an additive pretext sees its own rows only, weighted by
+    their share; any other task, and a loss that knows nothing of sharing, is computed whole by every process and
+    divided by their number.
     """
     device = next(space.parameters()).device
     if ranks.world == 1:
         with seeded(seed, device):
             return task.loss(batch, embed, space)
-    if isinstance(task, Pretext):
+    if isinstance(task, Pretext) and task.additive:
         own = batch[ranks.share.part(len(batch))]
         if not own:
             return torch.zeros((), device=device)

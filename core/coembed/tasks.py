@@ -196,10 +196,13 @@ def _chosen(embedded: Embedding, rows: Sequence[int], chosen: Sequence[int]) -> 
 class Pretext(Task):
     """One tower learns from its own items: a collator, a head that is thrown away.
 
-    An author writes `build_head` (called once the encoder is known), `collate_items` and `item_loss`.
+    An author writes `build_head` (called once the encoder is known), `collate_items` and `item_loss`. Of several
+    processes each computes the loss of its own items, unless `additive` is False: where items of a batch are compared
+    with each other, every process computes the whole.
     """
 
     spec: Spec | None = None
+    additive: bool = True  # a batch's loss is the mean of its items'
 
     def __init__(self, source: Source, tower: str, *, weight: float = 1.0) -> None:
         super().__init__(source, (tower,), weight=weight)
