@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import coembed
 from coembed import Contrast, Pretext, Record, Records, Space, fit
@@ -13,6 +14,7 @@ from coembed.checkpoint import ResumeError
 from coembed.columns import linked
 from coembed.embedder import Embedder
 from coembed.features import FeatureStore
+from coembed.objectives import Triplet
 from coembed.sampler import Schedule
 from coembed.testing import ToyEncoder, toy_encoder
 
@@ -241,6 +243,24 @@ def test_another_run_in_the_same_folder_is_refused_by_name(tmp_path):
     with pytest.raises(ResumeError, match=r"data\[0\] was"):
         fit(space(), changed, steps=2, batch_size=4, out=tmp_path)
     fit(space(), PAIRS, steps=2, batch_size=6, out=tmp_path / "other")
+
+
+def test_what_is_in_no_state_is_compared_too(tmp_path):
+    torch.manual_seed(0)
+    fit(space(train="none"), PAIRS, steps=2, batch_size=4, out=tmp_path / "frozen")
+    shard = next((tmp_path / "frozen" / "checkpoints").iterdir())
+    with safe_open(shard, "pt") as file:
+        assert not any("encoder" in name for name in file.keys()), "a frozen encoder is not copied"
+    other = space(train="none")
+    with torch.no_grad():
+        other["b"].encoder.table.weight.add_(1)
+    with pytest.raises(ResumeError, match=r"is of another run: frozen\.b was"):
+        fit(other, PAIRS, steps=2, batch_size=4, out=tmp_path / "frozen")
+    fit(space(dropout=0.2), PAIRS, objective=Triplet(0.5), steps=2, batch_size=4, out=tmp_path / "trained")
+    with pytest.raises(ResumeError, match=r"options\.b\.encoder\.dropout\.p was 0\.2, is 0\.1"):
+        fit(space(dropout=0.1), PAIRS, objective=Triplet(0.5), steps=2, batch_size=4, out=tmp_path / "trained")
+    with pytest.raises(ResumeError, match=r"options\.task0\.objective\.margin was 0\.5, is 0\.4"):
+        fit(space(dropout=0.2), PAIRS, objective=Triplet(0.4), steps=2, batch_size=4, out=tmp_path / "trained")
 
 
 def test_the_users_random_state_is_left_alone():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coembed.objectives import Objective
 from coembed.plugins import CoembedWarning
 from coembed.weights import WeightsError
 
@@ -65,6 +66,25 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def options(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The numbers and words that torch's own layers and the objectives among the modules were built with, by name.
+
+    They decide what a run does and are in no state: dropout rates, margins.
+
+    >>> options({"head": nn.Sequential(nn.Dropout(0.2))})
+    {'head.0.inplace': False, 'head.0.p': 0.2}
+    """
+    found = {}
+    for first, module in modules.items():
+        for name, part in module.named_modules(prefix=first):
+            if type(part).__module__.startswith("torch.nn.") or isinstance(part, Objective):
+                plain = {key: value for key, value in vars(part).items() if isinstance(value, (bool, int, float, str))}
+                found |= {
+                    f"{name}.{k}": v for k, v in sorted(plain.items()) if not k.startswith("_") and k != "training"
+                }
+    return found
 
 
 def latest(folder: Path) -> Path | None:

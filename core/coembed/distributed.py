@@ -174,7 +174,7 @@ def join(*, cpu: bool = False) -> Ranks:
     if not dist.is_available():
         return Ranks()
     if not dist.is_initialized():
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return Ranks()
         _begin(cpu)
     if dist.get_world_size() < 2:
