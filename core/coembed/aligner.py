@@ -38,7 +38,10 @@ class Aligner(nn.Module, ABC):
         """Features after `pool` to the space, not yet normalised."""
 
     def adapt(self, features: Embedding) -> None:
-        """See all features of a frozen tower once before training starts, such as to learn their scale."""
+        """See the features of a frozen tower once before training starts, such as to learn their scale.
+
+        They are those of all items, or an even sample where there are more than 100,000.
+        """
 
     def forward(self, x: Embedding) -> Embedding:
         """Pool what tokens are left as `pool` says, project, normalise; raises ValueError for a wrong width."""

@@ -26,6 +26,7 @@ from coembed.tower import Tower, reader
 if TYPE_CHECKING:
     from coembed.features import FeatureStore
     from coembed.index import Hit, Index
+    from coembed.rows import Rows
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -165,7 +166,7 @@ class Space(nn.Module):
         part = self[tower]
         if self._store is not None and part.frozen and layer is None and on_error == "raise":
             text = part.encoder.prompt_for(role, prompt)
-            features = self._store.features(part, items, prompt=text, batch_size=batch_size, progress=progress)
+            features = self._store.rows(part, items, prompt=text, batch_size=batch_size, progress=progress)
             rows = align(part, features)
             return rows if dim is None else rows.truncate(dim)
         return part.encode(
@@ -278,7 +279,7 @@ class Space(nn.Module):
         return cls.load(pull(repo, revision=revision, token=token))
 
 
-def align(tower: Tower, features: Embedding, rows: int = 8192) -> Embedding:
+def align(tower: Tower, features: Embedding | Rows, rows: int = 8192) -> Embedding:
     """Cached features through a tower's aligner, in evaluation mode, a block of rows at a time."""
     training, device = tower.training, tower.encoder.device
     device = next((p.device for p in tower.aligner.parameters()), device)
