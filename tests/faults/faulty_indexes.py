@@ -46,7 +46,7 @@ class MissesSome(Changed):
         return [hit for hit in hits if int(hit.id.removeprefix("id")) % 3]
 
 
-@breaks("index", "finds_the_nearest", "another item's payload", also=("filters",))
+@breaks("index", "finds_the_nearest", "another item's payload", also=("filters", "updates"))
 class MixesPayloads(Right):
     def add(self, ids, x, payloads=None, **options):
         super().add(ids, x, payloads[::-1] if payloads else None, **options)
@@ -122,7 +122,7 @@ class SavesUnderAnotherName(Exact):
     kind = "faulty/other"
 
 
-@breaks("index", "deletes", "deleted items are found again")
+@breaks("index", "deletes", "deleted items are found again", also=("updates",))
 class KeepsWhatIsDeleted(Right):
     def delete(self, ids):
         for name in ids:
@@ -168,6 +168,27 @@ class AddsBeforeItChecks(Right):
         if not x.values.isfinite().all():
             super().add(ids, replace(x, values=torch.ones_like(x.values)), payloads, **options)
         super().add([f"{name}" for name in ids], x, payloads, **options)
+
+
+@breaks("index", "updates", "it has 200")
+class UpdatesWhatIsThere(Right):
+    def update(self, ids, x, payloads=None):
+        rows = [i for i, name in enumerate(ids) if name in self]
+        super().update([ids[i] for i in rows], x[rows], None if payloads is None else [payloads[i] for i in rows])
+
+
+@breaks("index", "updates", "not found by its new vector")
+class KeepsTheOld(Right):
+    def update(self, ids, x, payloads=None):
+        rows = [i for i, name in enumerate(ids) if name not in self]
+        super().update([ids[i] for i in rows], x[rows], None if payloads is None else [payloads[i] for i in rows])
+
+
+@breaks("index", "updates", "removed the old row")
+class DeletesFirst(Right):
+    def update(self, ids, x, payloads=None):
+        self.delete([name for name in ids if name in self])
+        self.add(ids, x, payloads)
 
 
 @breaks("index", "ranks_multivectors", "states recall = 1.0")

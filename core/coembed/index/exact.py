@@ -224,9 +224,11 @@ class Exact(Index):
         with writing(folder) as writer:
             for part in self._segments():
                 stored.write(writer, part)
-            files = [(part.file or "", len(part)) for part in self._fresh]
-            self._sealed += [stored.reopen(writer.folder / name, rows, self.dim) for name, rows in files]
-            self._fresh = []
+            for part in self._fresh:
+                read = stored.reopen(writer.folder / str(part.file), len(part), self.dim)
+                read.gone, read.gone_file = part.gone, part.gone_file
+                self._sealed.append(read)
+            self._fresh, self._masks = [], None
 
     def save(self, folder: Path | str) -> None:
         """Write index.json and the segments that are not there yet; see `Index.save`."""

@@ -64,7 +64,8 @@ class Writer:
         known = set(read_facts(self.folder)["files"]) if (self.folder / FACTS).exists() else set()
         for path in self.folder.iterdir():
             if path.name not in known and path.name.startswith(_OURS):
-                path.unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows keeps what a reader has mapped; the next writer tries again
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager

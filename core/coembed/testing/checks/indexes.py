@@ -62,11 +62,17 @@ def finds_the_nearest(subject: Subject) -> None:
 
 @check("index")
 def filters(subject: Subject) -> None:
-    """A mask, ids or a predicate restricts hits, at the stated recall among what is left."""
+    """A mask, ids, a predicate or a filter in words restricts hits, at the stated recall among what is left."""
     index, x, ids = _filled(subject)
     queries, mask = _data(10, seed=2), torch.arange(ROWS) % 7 == 0
     kept = [name for name, keep in zip(ids, mask.tolist(), strict=True) if keep]
-    for what, where in (("a mask", mask), ("ids", kept), ("a predicate", lambda payload: payload["n"] % 7 == 0)):
+    words = f"n in {[int(name.removeprefix('id')) for name in kept]} and not n is None"
+    for what, where in (
+        ("a mask", mask),
+        ("ids", kept),
+        ("a predicate", lambda payload: payload["n"] % 7 == 0),
+        ("a filter", words),
+    ):
         found = [[hit.id for hit in row] for row in index.search(queries, k=K, where=where)]
         strangers = {name for row in found for name in row} - set(kept)
         hold(not strangers, f"`where` as {what}: {len(strangers)} hits are not among what it allows")
@@ -110,6 +116,27 @@ def deletes(subject: Subject) -> None:
         hold(len(index) == ROWS - 50, "a delete that was refused removed something: check every id first")
     else:
         raise Broken("deleting an id that is not there was accepted: raise KeyError naming it")
+
+
+@check("index")
+def updates(subject: Subject) -> None:
+    """An id that is there gets its new vector and payload, another is added; a refused update changes nothing."""
+    index, x, ids = _filled(subject)
+    fresh = _data(2, seed=4)
+    index.update([ids[0], "new"], fresh, [{"n": -1}, {"n": -2}])
+    hold(len(index) == ROWS + 1, f"of {ROWS} rows one was replaced and one added, it has {len(index)}")
+    hits = [row[0] for row in index.search(fresh, k=1)]
+    hold(
+        index.recall < 1 or [(hit.id, hit.payload) for hit in hits] == [(ids[0], {"n": -1}), ("new", {"n": -2})],
+        f"an updated row is not found by its new vector, or has its old payload: {hits}",
+    )
+    try:
+        index.update([ids[1], "newer"], Embedding.from_vectors(torch.full((2, DIM), float("nan"))))
+    except ValueError:
+        kept = len(index) == ROWS + 1 and ids[1] in set(index.ids)
+        hold(kept, "an update that was refused removed the old row: check before you delete")
+    else:
+        raise Broken("an update with NaN was accepted: let coembed.index.base.check_rows look first")
 
 
 @check("index")
