@@ -16,7 +16,7 @@ from coembed.sharing import ALONE, Share, current
 
 Directions = Literal["both", "a->b", "b->a"]
 EVERY = slice(None)
-LARGE = 1 << 21  # scores beyond which a loss goes tile by tile: 8 MB, of which the naive form holds six
+LARGE = 1 << 18  # scores beyond which a loss goes tile by tile: from 1 MB on that is the faster way too
 
 
 @dataclass(frozen=True, eq=False)
