@@ -55,9 +55,9 @@ def train(made: coembed.Encoder, steps: int, seed: int) -> None:
     coembed.fit(space, tasks=[task], steps=steps, batch_size=64, lr=1.5e-3, seed=seed)
 
 
-def kmers() -> Tower:
+def kmers() -> coembed.Encoder:
     """The control without a trained weight: 8-mers hashed into as many columns."""
-    return Tower(coembed.load("dna/kmer", k=8, dim=DIM), "linear", dim=DIM)
+    return coembed.load("dna/kmer", k=8, dim=DIM)
 
 
 def reads(case: str, count: int) -> list[coembed.Record]:

@@ -269,3 +269,10 @@ def test_bad_reads_and_arguments_are_named(mapper):
 def test_alignments_come_as_a_stream(mapper):
     endless = (CONTIGS["two"][i % 500 : i % 500 + 100] for i in itertools.count())
     assert [hit.start for hit in itertools.islice(mapper.align(endless), 3)] == [0, 1, 2]
+
+
+def test_an_index_that_is_named_is_used_for_spectra_too():
+    reads = [CONTIGS[name][at : at + 120] for name, at in places()[::6]]
+    encoder = spectra(8, 2048)
+    sparse, dense = (Mapper.build(CONTIGS, encoder, index=index, **TILES) for index in (None, "exact"))
+    assert isinstance(dense.candidates.index, Exact) and list(dense.align(reads)) == list(sparse.align(reads))

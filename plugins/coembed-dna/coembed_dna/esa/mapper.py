@@ -66,16 +66,17 @@ class Mapper:
         *,
         fragment: int = 1250,
         step: int = 1000,
-        index: str | Index = "exact",
+        index: str | Index | None = None,
         progress: bool = False,
     ) -> Self:
         """Cut a reference into fragments and embed them.
 
         `reference` is a FASTA or GenBank file, sequences by name, or a `Reference`. `encoder` is a registered name, an
         encoder, a tower, or a space with one tower or the towers `fragment` and `read`; None takes `spectra()`, fitted
-        to the fragments. Spectra of k-mers are searched as sparse vectors, others through `index`. Every read of up to
-        `fragment - step + 1` bases lies whole in a fragment. Raises ValueError for a step that leaves gaps, a
-        reference that can't be read, or an index that isn't empty.
+        to the fragments. `index` is an empty index of coembed or its name; None keeps spectra of k-mers sparse, and
+        searches other vectors exactly. Every read of up to `fragment - step + 1` bases lies whole in a fragment.
+
+        Raises ValueError for a step that leaves gaps, a reference that can't be read, or an index that isn't empty.
         """
         reference = as_reference(reference)
         tiling = tile(reference, fragment, step)
@@ -86,10 +87,10 @@ class Mapper:
         blind = strand_blind(space, texts[:: max(1, len(texts) // 4)])
         names = [part.name for part in tiling.fragments]
         found: Candidates
-        if Sparse.fits(space):
+        if index is None and Sparse.fits(space):
             found = Sparse.build(space, blind, texts, progress)
         else:
-            found = Dense.build(space, blind, build_component("index", index), names, texts, progress)
+            found = Dense.build(space, blind, build_component("index", index or "exact"), names, texts, progress)
         return cls(reference, tiling, space, found)
 
     def align(
