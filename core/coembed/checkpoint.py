@@ -76,7 +76,7 @@ def options(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
     >>> options({"head": nn.Sequential(nn.Dropout(0.2))})
     {'head.0.inplace': False, 'head.0.p': 0.2}
     """
-    found = {}
+    found: dict[str, Any] = {}
     for first, module in modules.items():
         for name, part in module.named_modules(prefix=first):
             if type(part).__module__.startswith("torch.nn.") or isinstance(part, Objective):
