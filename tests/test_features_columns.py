@@ -101,6 +101,19 @@ def test_the_loss_of_a_list_is_that_of_a_batch():
     assert losses[0] == losses[1] == losses[2]
 
 
+def test_columns_without_repeats_are_not_searched_for_them(monkeypatch):
+    model = space("ab")
+    for words, distinct in ((WORDS, True), ([*WORDS[:-1], WORDS[0]], False)):
+        source = Records.pairs(a=words, b=WORDS)
+        task = Contrast(source, ("a", "b"))
+        (columns,) = prepared(model, [task])
+        assert not columns.distinct("a"), "nothing is known yet"
+        columns.keys("a", model["a"].encoder)
+        assert columns.distinct("a") is distinct
+        keys = task._keys(Batch(columns, range(12)), range(12), ("a", "b"))
+        assert keys is None if distinct else keys.tolist() == [*range(11), 0]
+
+
 def by_hand(columns):
     """Union by repeated merging, as the definition says."""
     groups = [{i} for i in range(len(columns[0]))]

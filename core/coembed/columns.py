@@ -56,6 +56,7 @@ class Columns(Sequence[Record]):
         self._having: dict[str, Tensor] = {}
         self._numbers: dict[str, Tensor] = {}
         self._met: dict[str, dict[Hashable, int]] = {}
+        self._distinct: set[str] = set()
         self._weights: Tensor | None = None
 
     def __len__(self) -> int:
@@ -89,8 +90,14 @@ class Columns(Sequence[Record]):
         keys = self._shared.of(tower, encoder, some, self.places[at.numpy()], self._size)
         if tower not in self._numbers:
             self._numbers[tower] = torch.full((len(self),), -1)
-            self._numbers[tower][at] = numbered(keys)
+            numbers = self._numbers[tower][at] = numbered(keys)
+            if len(numbers) and int(numbers.max()) + 1 == len(numbers):
+                self._distinct.add(tower)
         return at, keys
+
+    def distinct(self, name: str) -> bool:
+        """Whether a column is known to hold no number twice, so that no batch does."""
+        return name in self._distinct
 
     def numbers(self, name: str, at: Tensor, key: Callable[[Record], Hashable]) -> Tensor:
         """Numbers of some records, equal where `key` is; each record is asked once. `name` is the column's."""
@@ -184,15 +191,15 @@ def numbered(keys: np.ndarray) -> Tensor:
 def linked(columns: Sequence[Tensor]) -> Tensor | None:
     """Rows that are linked by equal numbers in any column, transitively, get the number of their first row.
 
-    None where no two rows are linked.
+    None where no two rows are linked, or there is no column.
 
     >>> linked([torch.tensor([5, 6, 5]), torch.tensor([1, 2, 3])])
     tensor([0, 1, 0])
     """
+    if all(np.diff(np.sort(column.numpy())).all() for column in columns):
+        return None
     groups = [column.unique(return_inverse=True)[1] for column in columns]
     size = len(columns[0])
-    if all(int(group.max()) + 1 == size for group in groups):
-        return None
     first, before = torch.arange(size), None
     while before is None or not torch.equal(first, before):
         before = first

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from coembed.columns import Batch
 from coembed.distributed import ONE, Ranks
 from coembed.embedding import Embedding
 from coembed.items import BadItem
@@ -60,7 +61,7 @@ class Embedder:
         self.space, self.batch, self.at, self.features = space, batch, at, features
         self.micro_batch, self.seed, self.ranks = micro_batch, seed, ranks
         self.device = next(space.parameters()).device
-        self._at = torch.tensor(at, dtype=torch.int64)
+        self._at = batch.at if isinstance(batch, Batch) else torch.tensor(at, dtype=torch.int64)
         self._later: list[_Later] = []
 
     def __call__(self, name: str, rows: Sequence[int], role: str | None) -> Embedding:

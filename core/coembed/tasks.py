@@ -146,7 +146,8 @@ class Contrast(Task):
     def _keys(self, batch: Batch, rows: Sequence[int], towers: tuple[str, str]) -> Tensor | None:
         """Rows that are one thing get one number; None if no two are."""
         if self.same == "content":
-            return linked([batch.numbers(tower, rows, partial(self._content, tower)) for tower in towers])
+            some = [tower for tower in towers if not batch.columns.distinct(tower)]
+            return linked([batch.numbers(tower, rows, partial(self._content, tower)) for tower in some])
         return linked([batch.numbers(f"same {self.same}", rows, self._name)])
 
     def _content(self, tower: str, record: Record) -> bytes:
