@@ -148,11 +148,12 @@ def _sums(scores: Scores, own: Tensor, directions: Directions, share: Share) -> 
     part = slice(scores.start, scores.start + len(scores.a))
     ones = torch.zeros_like(own)
     ones[part] = 1  # who owns a row brings its own pair into the column's sum
+    # Before any choice: processes on unlike machines may choose otherwise, but must reduce alike.
+    longest = max(share.maximum(_longest(scores).reshape(1)).item(), 0.0)
     if kernels := _kernels(scores):
         rows, columns = (Sums(own[part], ones[part]), Sums(own, ones))
         rows, columns = (s.plus(more) for s, more in zip((rows, columns), kernels.sums(scores), strict=True))
         return rows, _reduced(columns, directions, share)
-    longest = max(share.maximum(_longest(scores).reshape(1)).item(), 0.0)
     if longest <= BOUND:
         rows, columns = _bounded(scores, own, ones, directions)
     else:
