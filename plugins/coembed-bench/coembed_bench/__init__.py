@@ -10,4 +10,5 @@ BENCHES: dict[str, tuple[str, str]] = {
     "align": ("coembed_bench.align", "heads of two frozen towers on a million cached pairs, beside a peer"),
     "search": ("coembed_bench.search", "exact search in real vectors, beside faiss, usearch and sentence-transformers"),
     "dna": ("coembed_bench.dna", "reads on a genome by their vectors, beside bowtie2, bwa mem and minimap2"),
+    "binding": ("coembed_bench.binding", "six towers in one space from fetched sets: trained and emergent directions"),
 }
