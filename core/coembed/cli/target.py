@@ -29,8 +29,8 @@ def open_part(given: str, tower: str | None, device: str, options: dict[str, Any
     RunError for an argument that it does not take.
     """
     from coembed.cli.assemble import make
-    from coembed.runfile import Component
     from coembed.device import choose_device
+    from coembed.runfile import Component
     from coembed.spec import NAME
 
     if Path(given).is_dir():
