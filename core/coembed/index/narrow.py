@@ -19,6 +19,7 @@ from coembed.index.sketch import Codes, Head, Sketch, quantise
 
 FEW = 4  # queries, up to which one by one beats all at once
 _CHUNK = 1 << 15  # rows taken at once: what is made of them stays in cache
+_GROUP = 32  # rows of which the best is looked at first
 _SEEDS = 32  # rows beyond k that are scored first, for a floor
 
 
@@ -28,25 +29,24 @@ def narrow(
     """Rows that may be among the best of query `at`, in batches; `found` raises its floor between them."""
     query = q.values[at].sum(0)
     norm, noise = float(query.norm()), made.noise()
-    along = (query.double() @ head.directions.double()).float()
-    across = query.double() - head.directions.double() @ along.double()  # the part that the directions don't span
-    base = float(query.double() @ made.mean.double())
+    wide, directions = query.double(), head.directions.double()
+    along = (wide @ directions).float()
+    across = wide - directions @ along.double()  # the part that the directions don't span
+    base = float(wide @ made.mean.double())
     noise = norm * (noise + len(query) * 1e-7 * made.longest)  # and of directions that are not quite of length 1
-    off = float(along.norm()) * head.off + noise
     product, rough = _Product(head.codes, along), torch.empty(len(segment))
     for start in range(0, len(rough), _CHUNK):
         rough[start : start + _CHUNK] = product(head.codes.values[start : start + _CHUNK])
     if mask is not None:
         rough.masked_fill_(~mask, -torch.inf)
-    seeds = rough.topk(min(found.k + _SEEDS, len(rough))).indices
-    seeds = seeds[rough[seeds] > -torch.inf]
+    seeds = _best(rough, min(found.k + _SEEDS, len(rough)))
     yield seeds
     rough[seeds] = -torch.inf
-    reach, bar = float(across.norm()), _floor(found, at) - base - off - product.error
-    parts = [
-        _above(torch.add(rough[i : i + _CHUNK], head.tail[i : i + _CHUNK], alpha=reach), bar) + i
-        for i in range(0, len(rough), _CHUNK)
-    ]
+    bar, parts = _floor(found, at) - base - product.error - noise, []
+    for start in range(0, len(rough), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        upper = torch.add(rough[some], head.tail[some], alpha=float(across.norm()))
+        parts.append(_above(upper.add_(head.off[some], alpha=float(along.norm())), bar) + start)
     left = torch.cat(parts)
     # The step before ruled out nearly all: what is left is read row by row.
     product = _Product(made.codes, query)
@@ -56,6 +56,17 @@ def narrow(
     yield left[first]
     upper[first] = -torch.inf
     yield left[_above(upper, _floor(found, at) - base - product.error - noise)]
+
+
+def _best(rough: Tensor, count: int) -> Tensor:
+    """About the best `count` rows, and surely some of them: those of the groups whose best is high."""
+    if len(rough) >= 64 * _GROUP * count:
+        groups = rough[: len(rough) // _GROUP * _GROUP].view(-1, _GROUP)
+        best = groups.amax(1).topk(count).indices
+        rows = best * _GROUP + groups[best].argmax(1)
+    else:
+        rows = rough.topk(count).indices
+    return rows[rough[rows] > -torch.inf]
 
 
 def _floor(found: Found, at: int) -> float:

@@ -12,7 +12,7 @@ from coembed.index.rows import ListRows, PackedRows, Rows, pack
 from coembed.index.sketch import Sketch, available, sketch
 
 SKETCHED = 8192  # rows from which a sketch pays
-_PAIRS = 1 << 12  # rows scored by themselves at once
+_PAIRS = 1 << 9  # rows scored by themselves at once, so that they stay in cache
 
 
 @dataclass(eq=False)

@@ -8,7 +8,8 @@ codes plus this bound is below the k-th best score is not among the k best: skip
 For single queries, where reading the codes is what takes the time, a row also has a short head: its int8 coordinates
 along the m directions that hold most of the segment's energy (orthonormal columns V). With w the decoded head,
 q.(x - m) = V'q.w + V'q.(V'(x - m) - w) + q'.x', where ' on the right are the parts that V does not span: at most
-|V'q| |V'(x - m) - w| + |q'| |x'|, and |x'| is kept. Rounding of the arithmetic itself is bounded by `noise`.
+|V'q| |V'(x - m) - w| + |q'| |x'|, and both norms of a row are kept. Rounding of the arithmetic itself is bounded by
+`noise`.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Codes along `directions` `[D, m]`; `off` bounds |V'(x - m) - w| over the rows, `tail` `[N]` the norms |x'|."""
+    """Codes along `directions` `[D, m]`; `[N]` each: bounds `off` of |V'(x - m) - w| and `tail` of |x'|."""
 
     codes: Codes
     directions: Tensor
-    off: float
+    off: Tensor
     tail: Tensor
 
 
@@ -78,8 +79,9 @@ class Sketch:
         facts = [self.longest, self.codes.step, self.codes.longest]
         tensors = {"mean": self.mean, "codes": self.codes.values, "rest": self.rest}
         if self.head is not None:
-            facts += [self.head.codes.step, self.head.codes.longest, self.head.off]
-            tensors |= {"head": self.head.codes.values, "directions": self.head.directions, "tail": self.head.tail}
+            facts += [self.head.codes.step, self.head.codes.longest]
+            tensors |= {"head": self.head.codes.values, "directions": self.head.directions}
+            tensors |= {"off": self.head.off, "tail": self.head.tail}
         return tensors | {"facts": torch.tensor(facts, dtype=torch.float64)}
 
     @classmethod
@@ -89,7 +91,7 @@ class Sketch:
         head = None
         if "head" in tensors:
             codes = Codes(tensors["head"], facts[3], facts[4])
-            head = Head(codes, tensors["directions"], facts[5], tensors["tail"])
+            head = Head(codes, tensors["directions"], tensors["off"], tensors["tail"])
         return cls(tensors["mean"], Codes(tensors["codes"], *facts[1:3]), tensors["rest"], facts[0], head)
 
 
@@ -114,7 +116,7 @@ def sketch(vectors: Tensor) -> Sketch:
     width = len(mean) if directions is None else directions.shape[1]
     slack = len(mean) * EPS * width**0.5  # rounding of the projection, of a row of norm 1
     codes, rests, longest, bound = [], [], 0.0, 0.0
-    heads, tails, off, reach = [], [], 0.0, 0.0
+    heads, offs, tails, reach = [], [], [], 0.0
     head_step = 1.0 if directions is None else _step((sample.float() - mean) @ directions)
     for part in vectors.split(_CHUNK):
         moved = part - mean
@@ -129,13 +131,13 @@ def sketch(vectors: Tensor) -> Sketch:
             code = _encode(along, head_step)
             heads.append(code)
             decoded = code * head_step
-            off = max(off, _most((along - decoded).norm(dim=1) + slack * norms))
+            offs.append((along - decoded).norm(dim=1) + slack * norms)
             reach = max(reach, _most(decoded.norm(dim=1)))
             energy, held = norms.double() ** 2, along.norm(dim=1).double() ** 2
             tails.append(((energy - held).clamp_min(0) + 4 * slack * energy).sqrt().float())
     head = None
     if directions is not None:
-        head = Head(Codes(torch.cat(heads), head_step, reach), directions, off, torch.cat(tails))
+        head = Head(Codes(torch.cat(heads), head_step, reach), directions, torch.cat(offs), torch.cat(tails))
     return Sketch(mean, Codes(torch.cat(codes), step, bound), torch.cat(rests), longest, head)
 
 

@@ -121,7 +121,7 @@ def deletes(subject: Subject) -> None:
 @check("index")
 def updates(subject: Subject) -> None:
     """An id that is there gets its new vector and payload, another is added; a refused update changes nothing."""
-    index, x, ids = _filled(subject)
+    index, _, ids = _filled(subject)
     fresh = _data(2, seed=4)
     index.update([ids[0], "new"], fresh, [{"n": -1}, {"n": -2}])
     hold(len(index) == ROWS + 1, f"of {ROWS} rows one was replaced and one added, it has {len(index)}")
