@@ -167,6 +167,7 @@ def fit(
         "seed": seed,
     }
     run = settings | {  # what a checkpoint must have been made with
+        "features": str(cache.dtype) if isinstance(cache, FeatureStore) and cache.dtype else "as computed",
         "options": checkpoint.options({n: space[n] for n in towers} | {f"task{i}": t for i, t in enumerate(tasks)}),
         "frozen": {name: encoder.fingerprint() for name, encoder in frozen.items()} if out is not None else {},
         "data": [digest(usable, frozen) for usable in records] if out is not None or ranks.world > 1 else [],

@@ -8,6 +8,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "encode": ("coembed_bench.encode", "texts to vectors with MiniLM's weights, beside sentence-transformers"),
     "loss": ("coembed_bench.loss", "InfoNCE forward and backward, beside open_clip's and sentence-transformers'"),
     "align": ("coembed_bench.align", "heads of two frozen towers on a million cached pairs, beside a peer"),
+    "memory": ("coembed_bench.memory", "memory of training towers at growing batches, with micro-batches and without"),
     "search": ("coembed_bench.search", "exact search in real vectors, beside faiss, usearch and sentence-transformers"),
     "dna": ("coembed_bench.dna", "reads on a genome by their vectors, beside bowtie2, bwa mem and minimap2"),
     "binding": ("coembed_bench.binding", "six towers in one space from fetched sets: trained and emergent directions"),
