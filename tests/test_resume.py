@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from . import processes
 
-STEPS, EVERY = 120, 20  # steps of a run, and between two measurements
+STEPS, EVERY = 200, 40  # steps of a run, and between two measurements
 SETTINGS = {"steps": STEPS, "checkpoint_every": 2, "eval_every": EVERY, "ema": 0.9}
 
 
