@@ -180,6 +180,8 @@ class _Work:
         if count < LEAST:
             tokens = tokens[torch.arange(LEAST, device=tokens.values.device) % count]
         rows = self.finish(tokens).to("cpu")
+        if rows.values.dtype in (torch.bfloat16, torch.float16):  # a pooling with weights keeps their type
+            rows = rows.to(torch.float32)
         return rows if len(rows) == count else rows[:count]
 
     def _checked(self, kept: list[int], rows: Embedding) -> Outcome:
