@@ -192,6 +192,17 @@ def test_10_the_run_file_trains_and_the_commands_in_it_work(
     assert len(hits) == 3 and hits[0][-1] == "魚"
 
 
+@pytest.mark.filterwarnings("ignore:.* were cut")  # the beginning of a function tells enough
+def test_11_seven_towers_meet_and_what_emerges_comes_last(run: Run) -> None:
+    rows = [row for row in run("11").splitlines() if "->" in row]
+    assert len(rows) == 16 and ["emergent" in row for row in rows] == [False] * 12 + [True] * 4
+    for row in rows:
+        mrr, chance, _ = numbers(row)
+        pair = set(row.split()[0].split("->"))
+        least = 2 if pair & {"image", "code", "graph"} else 1.1 if "emergent" in row else 1.2
+        assert mrr > least * chance, row
+
+
 def test_12_sounds_beat_chance_where_takes_are_held_out(run: Run) -> None:
     text = run("12")
     rows = [row.split() for row in text.splitlines() if "->" in row]

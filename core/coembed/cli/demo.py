@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coembed.demo.draw import Shown
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,17 +23,17 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo and say what to type next."""
     import shutil
     import sys
+    import time
     import warnings
 
     from coembed import CoembedWarning
     from coembed.cli import output
-    from coembed.demo import report, search
-    from coembed.demo.data import emoji
+    from coembed.demo import data, report, search, table
     from coembed.demo.run import run, say
-    from coembed.demo.table import HEAD, cells, verdicts
+    from coembed.demo.verdicts import unmeasured, verdicts
     from coembed.features import FeatureStore
 
-    out: Path = args.out
+    began, out = time.monotonic(), args.out
     count = args.seeds if args.seeds is not None else (1 if args.quick or args.from_scratch else 3)
     if count < 1:
         raise ValueError(f"--seeds {count}: at least 1")
@@ -38,38 +42,57 @@ def run(args: argparse.Namespace) -> int:
     # That functions are cut is this demo's choice, said once at its start.
     warnings.filterwarnings("ignore", ".* were cut", CoembedWarning)
     done = run(out, seeds=seeds, quick=args.quick, from_scratch=args.from_scratch)
-    store = FeatureStore()
-    indexes = search.save(done.space, out, store)
-    queries = search.ask(done.space, indexes, out)
-    lines = verdicts(done.rows)
-    heat = search.heat(done.space, emoji("base", 0, args.quick), store)
-    report.write(out / "report.html", done.rows, lines, queries, done.history.losses, heat)
 
-    say(f"\nHeld-out figures, {count} {'seed' if count == 1 else 'seeds'}; the last three columns are R@10 / MRR:")
-    output.table(HEAD, [cells(row) for row in done.rows])
-    for line in lines:
+    say("\nIndexes of every tower, and the report:")
+    ended, store = time.monotonic(), FeatureStore()
+    library = search.save(done.space, done.splits, out, store)
+    queries = search.ask(done.space, library, done.splits)
+    parts, lines = table.parts(done.rows, data.HARDER), verdicts(done.rows)
+    missing = unmeasured(data.strangers(done.splits))
+    page = report.Page(
+        parts,
+        [*missing, *lines],
+        queries,
+        search.everywhere(done.space, library),
+        done.history.rows,
+        [", ".join(" + ".join(pair) for pair in split.pairs) for split in done.splits],
+        search.heat(done.space, done.splits, store),
+    )
+    report.write(out / "report.html", page)
+    say(f"Indexes and report: {time.monotonic() - ended:.0f} s")
+
+    say(f"\nHeld-out figures, {count} {'seed' if count == 1 else 'seeds'}; {table.NOTE}:")
+    for title, rows in parts.items():
+        if rows:
+            output.table(table.HEAD, [table.cells(row) for row in rows], title)
+    for line in [*missing, *lines]:
         say(line)
     say("\nSome queries:")
-    for direction, asked, found in queries:
-        say(f"  {direction}: {_short(asked)}")
-        for hit in found[:3]:
+    for query in queries:
+        say(f"  {query.direction}: {_short(query.asked)}")
+        for hit in query.found[:3]:
             say(f"      {hit.score:.3f}  {_short(hit)}")
-    space = out / "space"
-    say(f"\n{done.seconds:.0f} s. The report: {out / 'report.html'}. Now try:")
+    space, seconds = out / "space", time.monotonic() - began
+    say(f"\n{seconds:.0f} s. The report: {out / 'report.html'}. Now try:")
     program = "coembed" if shutil.which("coembed") else sys.argv[0]  # `make demo` activates nothing
     say(f"  {program} search {space} --from text --to image 'a slice of pizza'")
     say(f"  {program} search {space} --from image --to text {out / 'drawn-heart.png'}")
+    say(f"  {program} search {space} --from text --to audio 'a deep bass'")
     say(f"  {program} search {space} --from text --to code 'copy a file'")
     if args.json:
-        output.emit({"seconds": done.seconds, "seeds": seeds, "rows": [row.to_json() for row in done.rows]})
+        pairs = [list(pair) for pair in data.strangers(done.splits)]
+        plain = [row.to_json() for row in done.rows]
+        output.emit({"seconds": seconds, "seeds": seeds, "rows": plain, "no_honest_pair": pairs})
     return 0
 
 
-def _short(shown: object, most: int = 70) -> str:
-    from coembed.demo.report import Shown
-
-    assert isinstance(shown, Shown)
-    if shown.kind == "image":
-        return f"[picture] {shown.caption}"
-    text = f"{shown.caption}: {shown.item}" if shown.caption else str(shown.item)
+def _short(shown: Shown, most: int = 70) -> str:
+    """An item on one line: what it is, where letters say more than a picture."""
+    if shown.kind in ("image", "audio", "graph"):
+        name = {"image": "picture", "audio": "sound", "graph": "syntax tree"}[shown.kind]
+        text = f"[{name}] {shown.caption}"
+    elif shown.kind in ("dna", "protein"):
+        text = f"{shown.item[:24]}… {shown.caption}"
+    else:
+        text = f"{shown.caption}: {shown.item}" if shown.caption else str(shown.item)
     return " ".join(text.split())[:most]

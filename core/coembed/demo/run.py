@@ -1,125 +1,119 @@
-"""The demo, top to bottom: load, cache features, train, measure against baselines, save, search, report."""
+"""The demo, top to bottom: load, cache features, train, measure against baselines; for every seed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import coembed
 from coembed.demo import data, towers
-from coembed.demo.table import Row, rows_of
+from coembed.demo.data import Split
+from coembed.demo.table import Figures, Row, rows_of
+from coembed.encoder import Encoder
 from coembed.evaluation import evaluate
 from coembed.features import FeatureStore
 from coembed.history import History
 from coembed.plugins import load
-from coembed.sources import Records, Source
+from coembed.sources import Records
 from coembed.space import Space
 from coembed.tasks import Contrast
-
-# Chosen on splits of other seeds (10 to 14) than those that are reported. Text and code start from a space that they
-# share already, so their heads move slowly; longer training overfits the few pictures.
-FROZEN = {"epochs": 8, "batch_size": 256, "lr": {"image": 3e-3, "*": 3e-4}, "weight_decay": 0.01}
-SCRATCH = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.05}
 
 
 @dataclass
 class Outcome:
-    """What the demo found: one row a direction and held-out set, over the seeds, and where everything is."""
+    """What the demo found: a row a direction and held-out set, over the seeds; the first seed's space and data."""
 
     out: Path
     seeds: list[int]
     rows: list[Row]
-    seconds: float
     history: History
     space: Space
-
-
-@dataclass
-class Measured:
-    """Figures of one seed by held-out set: trained, untrained, zero-shot and lexical, each by direction."""
-
-    trained: dict[str, Any] = field(default_factory=dict)
-    untrained: dict[str, Any] = field(default_factory=dict)
-    zeroshot: dict[str, Any] = field(default_factory=dict)
-    tfidf: dict[str, Any] = field(default_factory=dict)
+    splits: list[Split]
 
 
 def run(out: Path, *, seeds: list[int], quick: bool, from_scratch: bool) -> Outcome:
-    """Run it and write OUT/space, its indexes, pictures and report.html; raises what loading or training raises."""
-    began = time.monotonic()
-    say(f"Towers: {'small, from scratch' if from_scratch else 'real checkpoints, frozen, with linear heads'}")
-    encoders = {} if from_scratch else dict(_encoders(towers.frozen(seeds[0])))
-    for name, encoder in encoders.items():
-        say(f"  {name:6} {encoder.spec.name}, {encoder.dim} dimensions, weights from {encoder.source}")
-    say(f"Functions are read to their first {towers.CODE_TOKENS} tokens: half the time, and enough to tell them apart.")
-    store = FeatureStore()
-    measured: list[Measured] = []
+    """Train and measure a space a seed, and a smaller one on harder splits; raises what loading or training raises."""
+    store, begun = FeatureStore(), time.monotonic()
+    encoders = towers.frozen()
+    introduce(encoders, from_scratch)
+    plans = [(data.splits(seed, quick), data.harder(seed, quick)) for seed in seeds]
+    if not from_scratch:
+        cache([split for plan in plans for part in plan for split in part], encoders, store)
+    say(f"Data and features: {time.monotonic() - begun:.0f} s")
+    found: list[Figures] = []
     kept: tuple[Space, History] | None = None
-    for seed in seeds:
-        code = data.functions(seed, quick)
-        found = Measured()
-        for split_by in ("base", "subgroup"):
-            pictures = data.emoji(split_by, seed, quick)
-            say(f"\nSeed {seed}: {len(pictures.train)} pictures with words ({next(iter(pictures.held))}), ", end="")
-            say(f"{len(code.train)} docstrings with functions")
-            space = towers.scratch(seed, pictures.train, code.train) if from_scratch else towers.heads(encoders, seed)
-            held = {**pictures.held, **(code.held if split_by == "base" else {})}
-            history = _train_and_measure(space, pictures, code, held, found, seed, from_scratch, store)
-            if kept is None:
-                kept = (space, history)
-        _baselines(code, found, encoders, store)
-        measured.append(found)
+    for seed, plan in zip(seeds, plans, strict=True):
+        begun = time.monotonic()
+        figures = Figures()
+        say(f"\nSeed {seed}: " + ", ".join(f"{len(s.train)} {' + '.join(s.train.towers)}" for s in plan[0]))
+        for splits in plan:
+            space = towers.scratch(encoders, splits, seed) if from_scratch else towers.bind(encoders, seed)
+            history = learn(space, splits, figures, seed, towers.SCRATCH if from_scratch else towers.FROZEN, store)
+            kept = kept or (space, history)
+        figures.lexical = words(plan[0][1])
+        found.append(figures)
+        say(f"Seed {seed}: {time.monotonic() - begun:.0f} s")
     assert kept is not None
-    rows = rows_of([vars(found) for found in measured])
+    rows = rows_of(found, zero_shot=not from_scratch)
     kept[0].card["figures"] = {f"{row.held}: {row.direction}": row.card() for row in rows}
-    return Outcome(out, seeds, rows, time.monotonic() - began, kept[1], kept[0])
+    return Outcome(out, seeds, rows, kept[1], kept[0], plans[0][0])
 
 
-def _encoders(space: Space) -> dict[str, Any]:
-    return {name: space[name].encoder for name in space}
+def introduce(encoders: Mapping[str, Encoder], from_scratch: bool) -> None:
+    """Say what the towers are."""
+    say(f"Seven towers: {'small ones' if from_scratch else 'real checkpoints'}, with heads to train:")
+    fresh = towers.small(0) | ({} if not from_scratch else dict.fromkeys(("text", "image", "code")))
+    for name in data.TOWERS:
+        encoder = fresh.get(name) or encoders[name]
+        how = f"frozen, weights from {encoder.source}" if encoder.source else "frozen, nothing in it to train"
+        how = "trains whole, from random weights" if name in fresh else how
+        say(f"  {name:8} {encoder.spec.name if name not in fresh or fresh[name] else 'a small transformer'}, {how}")
+    say(f"Functions are read to their first {towers.CODE_TOKENS} tokens: half the time, and enough to tell them apart.")
 
 
-def _train_and_measure(
-    space: Space,
-    pictures: data.Split,
-    code: data.Split,
-    held: Mapping[str, Records],
-    found: Measured,
-    seed: int,
-    from_scratch: bool,
-    store: FeatureStore,
+def cache(splits: Sequence[Split], encoders: Mapping[str, Encoder], store: FeatureStore) -> None:
+    """Features of all frozen towers, once for all seeds; a second run of the demo finds them there."""
+    say(f"Features of the frozen towers, computed once and kept in {store.root}:")
+    space = Space({name: coembed.Tower(encoder, "linear", dim=towers.DIM) for name, encoder in encoders.items()})
+    for name in space:
+        begun = time.monotonic()
+        read = [
+            item for split in splits for part in (split.train, *split.held.values()) for item in data.items(part, name)
+        ]
+        store.features(space[name], read, progress=True)
+        say(f"  {name:8} {time.monotonic() - begun:.0f} s")
+
+
+def learn(
+    space: Space, splits: Sequence[Split], figures: Figures, seed: int, settings: dict[str, Any], store: FeatureStore
 ) -> History:
     """One space: figures before, training, figures after."""
-    for name, records in held.items():
-        found.untrained[name] = _figures(space, records, store)
-    tasks = [Contrast(pictures.train, ("image", "text")), Contrast(code.train, ("text", "code"))]
-    settings = SCRATCH if from_scratch else FROZEN
+    held = {name: records for split in splits for name, records in split.held.items()}
+    figures.untrained |= measure(space, held, store)
+    tasks = [Contrast(split.train, split.train.towers, pairs=split.pairs) for split in splits]
+    rates = settings["lr"]
+    if isinstance(rates, Mapping):
+        there = {tower for task in tasks for tower in task.towers}
+        settings = settings | {"lr": {name: rate for name, rate in rates.items() if name in there or name == "*"}}
     history = coembed.fit(space, tasks=tasks, seed=seed, cache=store, progress=True, **settings)
-    for name, records in held.items():
-        found.trained[name] = _figures(space, records, store)
+    figures.trained |= measure(space, held, store)
     return history
 
 
-def _figures(space: Any, records: Source, store: FeatureStore | None) -> dict[str, Any]:
-    if isinstance(space, Space):
-        with space.cached(store):
-            return evaluate(space, records, progress=False)
-    return evaluate(space, records)
+def measure(space: Space, held: Mapping[str, Records], store: FeatureStore | None) -> dict[str, dict[str, Any]]:
+    """Figures by held-out set and direction, query by query."""
+    with space.cached(store):
+        return {name: evaluate(space, records, queries=True) for name, records in held.items()}
 
 
-def _baselines(code: data.Split, found: Measured, encoders: Mapping[str, Any], store: FeatureStore) -> None:
-    """Text and code have two baselines that need no training here: the checkpoint as it is, and shared words."""
-    words = load("text/tfidf", "encoder")
-    words.fit([*data.items(code.train, "text"), *data.items(code.train, "code")])
-    lexical = Space({"text": words, "code": words})
-    alone = Space({"text": encoders["text"], "code": encoders["code"]}) if encoders else None
-    for name, records in code.held.items():
-        found.tfidf[name] = _figures(lexical, records, None)
-        if alone is not None:
-            found.zeroshot[name] = _figures(alone, records, store)
+def words(functions: Split) -> dict[str, dict[str, Any]]:
+    """What shared words alone find: text and code have them in common."""
+    lexicon = load("text/tfidf", "encoder")
+    lexicon.fit([*data.items(functions.train, "text"), *data.items(functions.train, "code")])
+    return measure(Space({"text": lexicon, "code": lexicon}), functions.held, None)
 
 
 def say(text: str, end: str = "\n") -> None:

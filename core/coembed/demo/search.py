@@ -1,83 +1,143 @@
-"""After training: write the space, its indexes and pictures, and ask it questions."""
+"""After training: write the space, an index of every tower with what it points to, and ask questions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from coembed.demo import data
-from coembed.demo.report import Shown
+from coembed.demo.data import EMOJI, FUNCTIONS, GENES, HIDDEN, SOUNDS, Split
+from coembed.demo.draw import Shown, wav
+from coembed.demo.report import Query
 from coembed.embedding import similarity
 from coembed.features import FeatureStore
-from coembed.index import Index
+from coembed.index import Hit, Index
 from coembed.plugins import load
+from coembed.sources import Record, Records
 from coembed.space import Space
 
-TEXTS = ("a red heart", "flag with a maple leaf", "birthday party", "bad weather", "laughing so hard it hurts")
-INTENTS = ("split a path into directory and file name", "parse a date from a string", "compute the median of data")
 K = 5
+# From one tower to another, by words or by the place of a record among those that were held out.
+WORDS = (
+    ("image", "a red heart"),
+    ("image", "laughing so hard it hurts"),
+    ("code", "split a path into directory and file name"),
+    ("graph", "compute the median of data"),
+    ("audio", "cymbal"),
+    ("protein", "ribosomal protein"),
+    ("dna", "photosystem II protein"),
+)
+HELD = (
+    ("dna", "protein", GENES),
+    ("protein", "text", GENES),
+    ("dna", "text", GENES),
+    ("audio", "text", SOUNDS),
+    ("graph", "text", FUNCTIONS),
+    ("code", "graph", FUNCTIONS),
+)
+EVERYWHERE = ("cymbal", "a subunit of a machine that makes proteins", "what is the time")
+READABLE = 60  # nodes of a tree that a person can still read
 
 
-def save(space: Space, out: Path, store: FeatureStore) -> dict[str, Index]:
-    """OUT/space with an index of every tower, and the emoji as PNG files that the index points to."""
+@dataclass(frozen=True)
+class Library:
+    """The indexes by tower, and the very items that they hold, by tower and id."""
+
+    indexes: Mapping[str, Index]
+    items: Mapping[str, Mapping[str, Any]]
+    out: Path
+
+    def shown(self, tower: str, hit: Hit) -> Shown:
+        """A hit as a person sees it."""
+        caption = hit.payload.get("name", "")
+        return Shown(tower, self.items[tower][hit.id], caption, hit.score)
+
+
+def save(space: Space, splits: Sequence[Split], out: Path, store: FeatureStore) -> Library:
+    """OUT/space with an index of every tower; pictures and sounds as files beside it, which their indexes point to."""
     space.save(out / "space")
-    everything = load("samples/emoji", "source")
-    code = load("samples/stdlib", "source", name="kept")
-    pictures = out / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    for record in everything:
-        record["image"].save(pictures / f"{record.id}.png")
-    shown = [{"path": str(Path("..", "pictures", f"{r.id}.png")), "text": r["text"]} for r in everything]
-    words = [{"text": r["text"]} for r in everything] + [{"text": r["text"]} for r in code]
-    bodies = [{"text": record["code"]} for record in code]
-    names = {"image": [r.id for r in everything], "code": [r.id for r in code]}
-    names["text"] = names["image"] + names["code"]
-    items = {tower: [r[tower] for source in (everything, code) for r in source if tower in r] for tower in space}
-    payloads: dict[str, Sequence[Any]] = {"image": shown, "text": words, "code": bodies}
+    items: dict[str, dict[str, Any]] = {tower: {} for tower in space}
+    payloads: dict[str, list[Any]] = {tower: [] for tower in space}
+    for split in splits:
+        tests = [held for name, held in split.held.items() if name != HIDDEN]
+        for record in (record for part in (split.train, *tests) for record in part):
+            for tower in (tower for tower in space if tower in record):
+                items[tower][record.id] = record[tower]
+                payloads[tower].append(_payload(tower, record, out))
     indexes = {}
     with space.cached(store):
         for tower in space:
-            index = space.index(tower, items[tower], ids=names[tower], payloads=payloads[tower], progress=True)
+            ids = list(items[tower])
+            index = space.index(tower, [items[tower][i] for i in ids], ids=ids, payloads=payloads[tower], progress=True)
             index.meta.update(space="..", tower=tower)
             index.save(out / "space" / "index" / tower)
             indexes[tower] = index
-    return indexes
+    return Library(indexes, items, out)
 
 
-def ask(space: Space, indexes: dict[str, Index], out: Path) -> list[tuple[str, Shown, list[Shown]]]:
-    """Example queries in several directions; pictures asked with are drawn here, so no data set holds them."""
-    heart = drawing(out / "drawn-heart.png")
-    asked = [("text", "image", Shown("text", text)) for text in TEXTS]
-    asked += [("text", "code", Shown("text", text)) for text in INTENTS]
-    asked += [
-        ("image", "text", Shown("image", heart, "a drawn heart")),
-        ("image", "image", Shown("image", heart, "a drawn heart")),
-    ]
-    calendar = out / "pictures" / "1f4c5.png"
-    asked += [("image", "code", Shown("image", _opened(calendar), "calendar"))]  # a pair of towers that never trained
-    asked += [("code", "text", Shown("code", "def f(xs):\n    return sorted(xs)[len(xs) // 2]"))]
+def _payload(tower: str, record: Record, out: Path) -> dict[str, str]:
+    """What a hit shows: words, and for pictures and sounds the file, which is written here."""
+    name = record["text"].partition(": ")[0]
+    if tower in ("image", "audio"):
+        folder, suffix = ("pictures", "png") if tower == "image" else ("sounds", "wav")
+        path = out / folder / f"{record.id}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if tower == "image":
+            record["image"].save(path)
+        else:
+            path.write_bytes(wav(*record["audio"]))
+        return {"path": str(Path("..", folder, path.name)), "name": name}
+    if tower == "text":
+        return {"text": record["text"]}
+    if tower == "code":
+        return {"text": record["code"], "name": record.id}
+    return {"name": f"{record.group}: {record['text']}" if "dna" in record else record["text"]}
+
+
+def ask(space: Space, library: Library, splits: Sequence[Split]) -> list[Query]:
+    """Queries from one tower to another; pictures asked with are drawn here, items of other kinds were held out."""
+    held = {name: records for split in splits for name, records in split.held.items()}
+    heart = Shown("image", drawing(library.out / "drawn-heart.png"), "a drawn heart")
+    asked = [("text", tower, Shown("text", text)) for tower, text in WORDS]
+    asked += [("image", "text", heart), ("image", "image", heart)]
+    for source, target, name in HELD:
+        record = example(held[name])
+        asked.append((source, target, Shown(source, record[source], record["text"])))
+    asked.append(("code", "text", Shown("code", "def f(xs):\n    return sorted(xs)[len(xs) // 2]")))
+    drum = load("samples/emoji", "source")
+    asked += [("image", "audio", Shown("image", r["image"], "drum")) for r in drum if r["text"].startswith("drum:")]
     found = []
     for source, target, query in asked:
-        hits = indexes[target].search(space.encode(source, [query.item]), k=K)[0]
-        found.append((f"{source} to {target}", query, [_shown(target, hit, out) for hit in hits]))
+        hits = library.indexes[target].search(space.encode(source, [query.item]), k=K)[0]
+        found.append(Query(f"{source} to {target}", query, [library.shown(target, hit) for hit in hits]))
     return found
 
 
-def _shown(tower: str, hit: Any, out: Path) -> Shown:
-    if tower == "image":
-        caption = hit.payload["text"].rpartition(": ")[0]
-        return Shown("image", _opened(out / "space" / hit.payload["path"]), caption, hit.score)
-    return Shown(tower, hit.payload["text"], hit.id, hit.score)
+def example(records: Records) -> Record:
+    """A held-out record whose tree, if it has one, is small enough to read."""
+    return next((r for r in records if "graph" not in r or 20 < len(r["graph"]["nodes"]) < READABLE), records[0])
 
 
-def _opened(path: Path) -> Any:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
+def everywhere(space: Space, library: Library) -> list[Query]:
+    """Texts asked of every tower at once: the best two of each, by how far the best stands out among its own kind."""
+    found = []
+    for text in EVERYWHERE:
+        query, best = space.encode("text", [text]), []
+        for tower, index in library.indexes.items():
+            if tower == "text":
+                continue
+            hits = index.search(query, k=len(index))[0]
+            mean = sum(hit.score for hit in hits) / len(hits)
+            spread = (sum((hit.score - mean) ** 2 for hit in hits) / len(hits)) ** 0.5 or 1.0
+            shown = [library.shown(tower, hit) for hit in hits[:2]]
+            out = (hits[0].score - mean) / spread
+            best.append((out, [Shown(s.kind, s.item, f"({out:.1f}) {tower}: {s.caption}", s.score) for s in shown]))
+        best.sort(key=lambda pair: pair[0], reverse=True)
+        found.append(Query("text to all", Shown("text", text), [shown for _, two in best for shown in two]))
+    return found
 
 
 def drawing(path: Path) -> Any:
@@ -93,9 +153,11 @@ def drawing(path: Path) -> Any:
     return picture
 
 
-def heat(space: Space, held: data.Split, store: FeatureStore, count: int = 10) -> tuple[Tensor, list[Shown], list[str]]:
+def heat(
+    space: Space, splits: Sequence[Split], store: FeatureStore, count: int = 10
+) -> tuple[Tensor, list[Shown], list[str]]:
     """Similarities of some held-out pictures with their words."""
-    records = list(next(iter(held.held.values())))
+    records = list(next(split.held[EMOJI] for split in splits if EMOJI in split.held))
     chosen = records[:: max(1, len(records) // count)][:count]
     with space.cached(store):
         scores = similarity(
