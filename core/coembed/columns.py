@@ -181,7 +181,9 @@ def numbered(keys: np.ndarray) -> Tensor:
     tensor([1, 0, 1])
     """
     both = halves(keys)
-    order = np.lexsort((both[:, 1], both[:, 0]))
+    order = np.argsort(both[:, 0])
+    if not np.diff(both[order, 0]).all():  # equal first halves: the second ones decide too, which takes longer
+        order = np.lexsort((both[:, 1], both[:, 0]))
     new = (both[order[1:]] != both[order[:-1]]).any(1)
     numbers = np.empty(len(keys), np.int64)
     numbers[order] = np.concatenate([np.zeros(min(1, len(keys)), np.int64), new.cumsum()])
