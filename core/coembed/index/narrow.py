@@ -19,6 +19,7 @@ from coembed.index.sketch import Codes, Head, Sketch, quantise
 
 FEW = 4  # queries, up to which one by one beats all at once
 _CHUNK = 1 << 15  # rows taken at once: what is made of them stays in cache
+_READ = 1 << 12  # rows read one by one at once
 _GROUP = 32  # rows of which the best is looked at first
 _SEEDS = 32  # rows beyond k that are scored first, for a floor
 
@@ -36,21 +37,24 @@ def narrow(
     noise = norm * (noise + len(query) * 1e-7 * made.longest)  # and of directions that are not quite of length 1
     product, rough = _Product(head.codes, along), torch.empty(len(segment))
     for start in range(0, len(rough), _CHUNK):
-        rough[start : start + _CHUNK] = product(head.codes.values[start : start + _CHUNK])
+        product(head.codes.values[start : start + _CHUNK], rough[start : start + _CHUNK])
     if mask is not None:
         rough.masked_fill_(~mask, -torch.inf)
     seeds = _best(rough, min(found.k + _SEEDS, len(rough)))
     yield seeds
     rough[seeds] = -torch.inf
-    bar, parts = _floor(found, at) - base - product.error - noise, []
+    bar, scratch, parts = _floor(found, at) - base - product.error - noise, torch.empty(_CHUNK), []
     for start in range(0, len(rough), _CHUNK):
         some = slice(start, start + _CHUNK)
-        upper = torch.add(rough[some], head.tail[some], alpha=float(across.norm()))
+        upper = torch.add(rough[some], head.tail[some], alpha=float(across.norm()), out=scratch[: len(rough) - start])
         parts.append(_above(upper.add_(head.off[some], alpha=float(along.norm())), bar) + start)
     left = torch.cat(parts)
     # The step before ruled out nearly all: what is left is read row by row.
-    product = _Product(made.codes, query)
-    rough = torch.cat([product(made.codes.values.index_select(0, some)) for some in left.split(_CHUNK)])
+    product, rough = _Product(made.codes, query), torch.empty(len(left))
+    codes = torch.empty(_READ, len(query), dtype=torch.int8)
+    for start in range(0, len(left), _READ):
+        some = left[start : start + _READ]
+        product(torch.index_select(made.codes.values, 0, some, out=codes[: len(some)]), rough[start : start + _READ])
     upper = torch.add(rough, made.rest[left], alpha=norm)
     first = rough.topk(min(found.k, len(left))).indices
     yield left[first]
@@ -90,8 +94,10 @@ class _Product:
         self.parts = torch.cat([high, low]).T
         self.scales = float(step) * kind.step, float(fine) * kind.step
         self.error = float(rest) * kind.longest
+        self.scratch = torch.empty(_CHUNK, 2, dtype=torch.int32)  # one place: fresh memory costs as much as the product
 
-    def __call__(self, codes: Tensor) -> Tensor:
-        """Products `[N]` with codes `[N, W]`."""
-        raw = torch._int_mm(codes, self.parts)
-        return raw[:, 0] * self.scales[0] + raw[:, 1] * self.scales[1]
+    def __call__(self, codes: Tensor, out: Tensor) -> None:
+        """Write the products `[N]` with codes `[N, W]` to `out`."""
+        raw = torch._int_mm(codes, self.parts, out=self.scratch[: len(codes)])
+        torch.mul(raw[:, 0], self.scales[0], out=out)
+        out.add_(raw[:, 1] * self.scales[1])

@@ -175,12 +175,16 @@ class Coarse:
         self.norms, self.scale = flat.norm(dim=1), step * made.codes.step
         self.shift = (flat.double() @ made.mean.double()).float()
         self.error = rest * made.codes.longest + self.norms * made.noise() * (1 + tokens.shape[1] / q.dim)
+        self.scratch = torch.empty(0, len(flat), dtype=torch.int32)
 
     def block(self, rows: Tensor) -> Block:
-        """Rough scores of some rows; how far the worst rounded of them is off counts for all."""
+        """Rough scores of some rows, valid until the next; how far the worst rounded of them is off counts for all."""
         segment, made = self.segment, self.made
         error = self.error + self.norms * float(_pick(made.rest, segment, rows).max())
-        raw = torch._int_mm(_pick(made.codes.values, segment, rows), self.codes)  # [sum T, B * Tq], exact
+        codes = _pick(made.codes.values, segment, rows)
+        if len(self.scratch) < len(codes):  # one place for all blocks: fresh memory costs as much as the product
+            self.scratch = torch.empty(len(codes), self.codes.shape[1], dtype=torch.int32)
+        raw = torch._int_mm(codes, self.codes, out=self.scratch[: len(codes)])  # [sum T, B * Tq], exact
         if segment.lengths is None:
             return Block(rows, raw, self.scale, self.shift, error)
         raw = raw.view(len(raw), *self.each)
