@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from coembed import Contrast, Embedding, Records, Space, Tower, fit
+from coembed import Contrast, Embedding, Records, Space, Tower, evaluate, fit
 from coembed.blocks import depths, parts, tuned
 from coembed.optim import parameter_groups
 from coembed.plugins import CoembedWarning, plugins, resolve
@@ -231,6 +231,23 @@ def test_compiled_blocks_train_as_others_do(backend):
         runs.append(fit(space, PAIRS, compile=compile, checkpointing=bool(compile), **SETTINGS).losses)
     assert runs[1] == pytest.approx(runs[0], abs=1e-4)
     assert not any("forward" in vars(block) for block in space["a"].encoder.body)
+
+
+def test_only_training_goes_through_compiled_blocks(monkeypatch):
+    seen = []
+
+    def fake(forward, **options):
+        def call(*args, **kwargs):
+            seen.append(torch.is_inference_mode_enabled())
+            return forward(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fake)
+    space = normed("all")
+    figures = fit(space, PAIRS, compile="eager", held_out=PAIRS, eval_every=2, **SETTINGS).figures
+    assert figures == evaluate(space, PAIRS)
+    assert seen and not any(seen)
 
 
 def test_compile_looks_before_the_long_work(monkeypatch):

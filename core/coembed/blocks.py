@@ -160,6 +160,8 @@ def _compiled(forward: Call, backend: str) -> Call:
     compiled: Call = torch.compile(forward, backend=backend, dynamic=True)
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_inference_mode_enabled():  # evaluation, which encodes in threads: compiling is for one at a time
+            return forward(*args, **kwargs)
         try:
             return compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:
