@@ -11,6 +11,7 @@ import torch
 from coembed import load
 from coembed.cli import main
 from coembed.demo import charts, data, draw, report, towers
+from coembed.demo.run import run
 from coembed.demo.table import METRICS, Figures, Row, cells, parts, rows_of
 from coembed.demo.verdicts import unmeasured, verdicts
 from coembed.index import open_index
@@ -164,6 +165,18 @@ def test_the_demo_from_end_to_end(small, tmp_path, capsys):
     assert main(["search", str(out / "space"), "--from", "audio", "--to", "text", str(sound)]) == 0
     assert main(["search", str(out / "space"), "--from", "image", "--to", "text", str(out / "drawn-heart.png")]) == 0
     assert main(["search", str(out / "space"), "--from", "image", "--to", "code", str(out / "drawn-heart.png")]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* were cut")  # which the command keeps quiet too
+def test_towers_from_scratch_train_whole(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(data, "QUICK", 30)
+    monkeypatch.setattr(towers, "SCRATCH", towers.SCRATCH | {"epochs": 0.5})
+    done = run(tmp_path, seeds=[0], quick=True, from_scratch=True)
+    whole = {name for name in done.space if done.space[name].train_word == "all"}
+    assert whole == set(data.TOWERS) - {"dna", "protein"}
+    assert not any(row.zero_shot for row in done.rows), "nothing starts as a checkpoint"
+    assert "trains whole" in capsys.readouterr().out
 
 
 def test_the_report_escapes_what_it_shows(tmp_path):

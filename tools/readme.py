@@ -38,7 +38,7 @@ def commands() -> str:
 
 
 def demo(log: str) -> str:
-    """The end of a full run: the table, one query a direction with its best hit, what to type next.
+    """The end of a full run: figures of the main splits, what they reach, one query a direction, what to type next.
 
     Raises ValueError if the run did not end.
     """
@@ -46,12 +46,13 @@ def demo(log: str) -> str:
     if "Held-out figures" not in log or last < 0:
         raise ValueError("the log is not of a demo that ended")
     text = log[log.index("Held-out figures") : log.index("\n", last)]
-    figures, rest = re.split(r"^(?=(?:NOT )?reached:)", text, maxsplit=1, flags=re.MULTILINE)
+    figures, rest = re.split(r"^The same, harder", text, maxsplit=1, flags=re.MULTILINE)
+    reached = re.findall(r"^(?:NOT )?reached:.* directions beat .*$", rest, flags=re.MULTILINE)
     queries, after = rest.split("Some queries:\n")[1].split("\n\n")
     found: dict[str, str] = {}  # the first of each direction
     for query in re.split(r"^(?=  \S)", queries, flags=re.MULTILINE):
         found.setdefault(query.partition(":")[0], "\n".join(query.splitlines()[:2]))
-    parts = [figures.rstrip(), "…", "Some queries:", *filter(None, found.values()), "…", after]
+    parts = [figures.rstrip(), "…", *reached, "…", "Some queries:", *filter(None, found.values()), "…", after]
     return "```text\n" + "\n".join(line.rstrip() for part in parts for line in part.splitlines()) + "\n```"
 
 

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plugins": ("coembed.cli.plugins", "list the installed plugins; --check loads each and says why one fails"),
     "list": ("coembed.cli.list", "list the components that are installed, or known"),
     "info": ("coembed.cli.info", "show everything about one component"),
-    "demo": ("coembed.cli.demo", "bind real pictures, text and code in one space and search it"),
+    "demo": ("coembed.cli.demo", "bind seven modalities of real data in one space and search it"),
     "align": ("coembed.cli.align", "train a space on pairs, from a run file or flags"),
     "embed": ("coembed.cli.embed", "turn items or files into vectors"),
     "index": ("coembed.cli.index", "index items or files for search"),

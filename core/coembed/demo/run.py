@@ -37,8 +37,8 @@ class Outcome:
 def run(out: Path, *, seeds: list[int], quick: bool, from_scratch: bool) -> Outcome:
     """Train and measure a space a seed, and a smaller one on harder splits; raises what loading or training raises."""
     store, begun = FeatureStore(), time.monotonic()
-    encoders = towers.frozen()
-    introduce(encoders, from_scratch)
+    encoders = towers.counts() if from_scratch else towers.frozen()
+    introduce(encoders)
     plans = [(data.splits(seed, quick), data.harder(seed, quick)) for seed in seeds]
     if not from_scratch:
         cache([split for plan in plans for part in plan for split in part], encoders, store)
@@ -62,15 +62,17 @@ def run(out: Path, *, seeds: list[int], quick: bool, from_scratch: bool) -> Outc
     return Outcome(out, seeds, rows, kept[1], kept[0], plans[0][0])
 
 
-def introduce(encoders: Mapping[str, Encoder], from_scratch: bool) -> None:
-    """Say what the towers are."""
-    say(f"Seven towers: {'small ones' if from_scratch else 'real checkpoints'}, with heads to train:")
-    fresh = towers.small(0) | ({} if not from_scratch else dict.fromkeys(("text", "image", "code")))
+def introduce(encoders: Mapping[str, Encoder]) -> None:
+    """Say what the towers are; those without an encoder yet are made anew for every seed."""
+    say("Seven towers, each under a linear head that trains:")
+    fresh = towers.small(0)
     for name in data.TOWERS:
-        encoder = fresh.get(name) or encoders[name]
-        how = f"frozen, weights from {encoder.source}" if encoder.source else "frozen, nothing in it to train"
-        how = "trains whole, from random weights" if name in fresh else how
-        say(f"  {name:8} {encoder.spec.name if name not in fresh or fresh[name] else 'a small transformer'}, {how}")
+        encoder = encoders.get(name) or fresh.get(name)
+        how = "trains whole, from random weights"
+        if name in encoders:
+            source = encoders[name].source
+            how = f"frozen, weights from {source}" if source else "frozen, nothing in it to train"
+        say(f"  {name:8} {encoder.spec.name if encoder else 'a small transformer'}, {how}")
     say(f"Functions are read to their first {towers.CODE_TOKENS} tokens: half the time, and enough to tell them apart.")
 
 
