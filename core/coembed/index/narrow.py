@@ -53,8 +53,8 @@ def narrow(
     product, rough = _Product(made.codes, query), torch.empty(len(left))
     codes = torch.empty(_READ, len(query), dtype=torch.int8)
     for start in range(0, len(left), _READ):
-        some = left[start : start + _READ]
-        product(torch.index_select(made.codes.values, 0, some, out=codes[: len(some)]), rough[start : start + _READ])
+        near = left[start : start + _READ]
+        product(torch.index_select(made.codes.values, 0, near, out=codes[: len(near)]), rough[start : start + _READ])
     upper = torch.add(rough, made.rest[left], alpha=norm)
     first = rough.topk(min(found.k, len(left))).indices
     yield left[first]
