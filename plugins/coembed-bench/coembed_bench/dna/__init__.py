@@ -38,8 +38,8 @@ def run(quick: bool = False) -> Report:
     reference = genome(GENOMES[name])
     settings = Settings(steps=120) if quick else Settings()
     with tempfile.TemporaryDirectory() as folder:
-        cases = list(read_sets(reference, Path(folder), 4000 if quick else 20_000))
-        rows = _ours(reference, settings, cases, 300 if quick else 1000)
+        cases = list(read_sets(reference, Path(folder), 2000 if quick else 8000))
+        rows = _ours(reference, settings, cases, 200 if quick else 500)
         rows += _peers(reference, cases, Path(folder))
     return Report("dna", rows, aims(rows), None, ("coembed-dna", "edlib", "scipy", "torch"), {"index": "MB"})
 

@@ -31,7 +31,7 @@ class Settings:
     read: tuple[int, int] = (80, 250)
     tile: int = 500
     step: int = 250
-    steps: int = 800
+    steps: int = 400
 
 
 def transformer(settings: Settings, part: Reference) -> Encoder:
