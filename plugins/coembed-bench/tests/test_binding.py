@@ -157,3 +157,32 @@ def test_each_part_has_a_view_of_its_own() -> None:
 def test_splits_differ_by_seed(sources: dict[str, Records]) -> None:
     held = [{r.id for r in split(sources, seed).held["image", "text"]} for seed in range(3)]
     assert held[0] != held[1] != held[2]
+
+
+def test_the_report_of_a_toy_space(
+    sources: dict[str, Records], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from coembed import Space
+    from coembed.testing import toy_encoder
+    from coembed_bench import binding
+
+    towers = ("text", "graph", "audio", "image", "protein", "dna")
+
+    def bound(frozen: object, seed: int) -> Space:
+        return Space({name: toy_encoder(dim=8, seed=seed) for name in towers}, dim=8, aligner="linear")
+
+    shared = {"R@1": 0.5, "R@10": 0.5, "MRR": 0.5, "chance_R@10": 0.1}
+    monkeypatch.setattr(binding, "read", lambda **sizes: sources)
+    monkeypatch.setattr(binding, "encoders", lambda sources: {})
+    monkeypatch.setattr(binding, "bind", bound)
+    monkeypatch.setattr(binding, "lexical", lambda frozen: None)
+    monkeypatch.setattr(binding, "shared_words", lambda space, parts: {"words->text": shared, "text->words": shared})
+    monkeypatch.setattr(binding, "QUICK_STEPS", 3)
+    data = binding.run(quick=True).to_json()
+    cases = [(row["system"], row["case"]) for row in data["rows"]]
+    pairs = [(*TRAINED, "trained"), (*EMERGENT, "emergent")]
+    expected = {(kind, f"{x}->{y}") for *some, kind in pairs for a, b in some for x, y in ((a, b), (b, a))}
+    assert set(cases[:-2]) == expected and len(cases) == 16
+    assert cases[-2:] == [("shared words", "graph->text"), ("shared words", "text->graph")]
+    assert [system for system, _ in cases[:10]] == ["trained"] * 10
+    assert len(data["aims"]) == 28 and data["rows"][-1]["times chance"] == 5
