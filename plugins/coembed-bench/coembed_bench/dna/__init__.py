@@ -75,7 +75,7 @@ def _ours(reference: Reference, settings: Settings, cases: Sequence[ReadSet], fe
     from coembed_dna.esa.mapper import Mapper
 
     half = reference.part(0.0, 0.5)
-    tiles = {"fragment": settings.tile, "step": settings.step}
+    tiles: dict[str, Any] = {"fragment": settings.tile, "step": settings.step}
     wide = f"{settings.dim} d"
     encoder = transformer(settings, half)
     rows = _rows(f"untrained, {wide}", Mapper.build(reference, encoder, **tiles), cases, DEEP, few)
