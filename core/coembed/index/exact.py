@@ -20,7 +20,7 @@ from coembed.index.folder import IndexFileError, read_facts, writing
 from coembed.index.found import Found
 from coembed.index.masks import Masks
 from coembed.index.narrow import FEW, narrow
-from coembed.index.rows import ListRows
+from coembed.index.rows import ListRows, hashed
 from coembed.index.scan import scan
 from coembed.index.segment import Segment, joined
 
@@ -183,8 +183,9 @@ class Exact(Index):
     def _find(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """For each id the number of its segment and its row there; -1 for one that is not here."""
         parts, rows = np.full(len(names), -1), np.full(len(names), -1)
+        hashes = hashed(names) if self._sealed else None  # once for all segments
         for number, part in enumerate((*self._sealed, *self._fresh)):
-            at = part.rows.find(names)
+            at = part.rows.find(names, hashes)
             if part.gone is not None:
                 at = np.where((at >= 0) & ~part.gone.numpy()[at], at, -1)
             parts[at >= 0], rows[at >= 0] = number, at[at >= 0]

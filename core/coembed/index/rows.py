@@ -37,7 +37,7 @@ class ListRows:
         """The payload of a row."""
         return self._payloads[row]
 
-    def find(self, names: Sequence[str]) -> Positions:
+    def find(self, names: Sequence[str], hashes: Positions | None = None) -> Positions:
         """The row of each name, -1 for one that is not here."""
         return np.array([self._at.get(name, -1) for name in names], dtype=np.int64)
 
@@ -74,9 +74,9 @@ class PackedRows:
         text = _cut(self._payloads, self._payload_ends, row)
         return json.loads(text) if text else None
 
-    def find(self, names: Sequence[str]) -> Positions:
-        """The row of each name, -1 for one that is not here."""
-        wanted = _hash(names)
+    def find(self, names: Sequence[str], hashes: Positions | None = None) -> Positions:
+        """The row of each name, -1 for one that is not here; `hashes` are theirs, where they are known."""
+        wanted = hashed(names) if hashes is None else hashes
         first = np.searchsorted(self._hashes, wanted, side="left")
         last = np.searchsorted(self._hashes, wanted, side="right")
         found = np.full(len(names), -1, dtype=np.int64)
@@ -97,7 +97,7 @@ def pack(ids: Sequence[str], payloads: Sequence[Any]) -> dict[str, Tensor]:
     >>> sorted(pack(["a"], [None])) == sorted(PACKED)
     True
     """
-    hashes = _hash(ids)
+    hashes = hashed(ids)
     order = np.argsort(hashes, kind="stable")
     texts = [b"" if payload is None else json.dumps(payload, ensure_ascii=False).encode() for payload in payloads]
     arrays = {
@@ -118,7 +118,7 @@ def _cut(text: NDArray[np.uint8], ends: Positions, row: int) -> bytes:
     return text[ends[row - 1] if row else 0 : ends[row]].tobytes()
 
 
-def _hash(names: Sequence[str]) -> Positions:
+def hashed(names: Sequence[str]) -> Positions:
     """64 bits of each name; signed, since safetensors files are read where unsigned ones are not known."""
     digests = (hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in names)
     return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
