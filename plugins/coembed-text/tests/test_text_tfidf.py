@@ -77,7 +77,7 @@ def test_the_hash_is_the_same_in_every_process():
 def test_saved_and_opened(tmp_path, docstrings, hashed):
     encoder = coembed.load("text/tfidf", words=2, hashed=hashed, dim=500).fit(docstrings[:50])
     encoder.save(tmp_path)
-    again = TfIdf.open(coembed.load("text/tfidf").spec, tmp_path)
+    again = TfIdf.open(encoder.spec, tmp_path)
     assert again.fingerprint() == encoder.fingerprint() and again.dim == 500
     assert torch.equal(again.encode(docstrings[50:60]).values, encoder.encode(docstrings[50:60]).values)
     assert coembed.load("text/tfidf", dim=500).fingerprint() != encoder.fingerprint()
