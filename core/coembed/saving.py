@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def _build(component: dict[str, Any], kind: str, saved: Path | None = None) -> A
         if saved is None:
             return load(component["name"], kind, **component["kwargs"])
         target, _, spec = locate(component["name"], kind, component["kwargs"])
-        return target.open(spec, saved)
+        # The arguments it was built with, whatever the entry says by now: they are part of its fingerprint.
+        return target.open(replace(spec, kwargs=component["kwargs"]), saved)
     except PluginError as error:
         if component["package"] in str(error):
             raise

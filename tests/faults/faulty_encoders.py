@@ -168,7 +168,7 @@ class CentresTheBatch(ToyEncoder):
 @breaks("encoder", "ignores_its_batch", "rows in the order of the items", also=("names_bad_items",))
 class SortsRows(ToyEncoder):
     def encode(self, items, **options):
-        return super().encode(sorted(items, key=self._size), **options)
+        return super().encode(sorted(items, key=len), **options)
 
 
 @breaks("encoder", "repeats_itself", "leave dropout", also=("saves_and_restores", "survives_a_space"))

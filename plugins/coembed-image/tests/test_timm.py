@@ -76,7 +76,8 @@ def test_exits_of_a_vision_transformer_really_stop() -> None:
     for at, block in enumerate(blocks):
         block.register_forward_hook(lambda *_, at=at: ran.append(at))
     rows = [encoder.encode(samples(), layer=k).values for k in (3, 8)]
-    assert ran == [0, 1, 2, *range(8)]
+    alone = len(samples())  # on a CPU pictures go through one by one
+    assert ran == [0, 1, 2] * alone + [*range(8)] * alone
     assert torch.equal(rows[1], encoder.encode(samples()).values)
     assert not torch.equal(rows[0], rows[1])
     with pytest.raises(ValueError, match="no early exits"):

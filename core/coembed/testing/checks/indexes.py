@@ -125,7 +125,7 @@ def updates(subject: Subject) -> None:
     fresh = _data(2, seed=4)
     index.update([ids[0], "new"], fresh, [{"n": -1}, {"n": -2}])
     hold(len(index) == ROWS + 1, f"of {ROWS} rows one was replaced and one added, it has {len(index)}")
-    hits = [row[0] for row in index.search(fresh, k=1)]
+    hits = [hit for row in index.search(fresh, k=1) for hit in row]  # one that is not exact may miss
     hold(
         index.recall < 1 or [(hit.id, hit.payload) for hit in hits] == [(ids[0], {"n": -1}), ("new", {"n": -2})],
         f"an updated row is not found by its new vector, or has its old payload: {hits}",
