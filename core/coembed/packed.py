@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from coembed.encoder import Encoder
@@ -40,6 +41,11 @@ class Pack:
     def size(self) -> int:
         """How many tokens there are."""
         return sum(count * length for count, length in self.runs)
+
+    def filled(self) -> Pack:
+        """The same with tokens of no sequence behind, where there are too few for the kernels of many rows."""
+        spare = max(0, LEAST - self.size)
+        return Pack((*self.runs, (spare, 1)), F.pad(self.positions, (0, spare))) if spare else self
 
     def split(self, values: Tensor) -> list[Tensor]:
         """Values `[N, …]` by run, each `[count, length, …]`: views, no copy."""

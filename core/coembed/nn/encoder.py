@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from coembed.encoder import Batch
@@ -18,7 +17,7 @@ from coembed.nn.seeding import seeded
 from coembed.nn.tokenizer import Tokenizer, build_tokenizer, bytes_tokenizer, pad_rows
 from coembed.nn.tokens import TokenEmbedding
 from coembed.nn.transformer import TransformerConfig
-from coembed.packed import LEAST, Pack, PackedEncoder, Row
+from coembed.packed import Pack, PackedEncoder, Row
 from coembed.plugins import CoembedWarning
 from coembed.spec import EncoderSpec
 
@@ -175,14 +174,10 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
 
     def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
         """Rows of ids to the [N, D] of their tokens, end to end."""
-        # fewer tokens than these take other kernels: an empty text of two is filled up by tokens that none sees
-        spare = max(0, LEAST - pack.size)
-        tokens = [token for row in rows for token in row] + [self.tokenizer.pad] * spare
-        ids = torch.tensor(tokens, device=self.device)
-        runs, positions = pack.runs, pack.positions.to(self.device)
-        if spare:
-            runs, positions = (*runs, (spare, 1)), F.pad(positions, (0, spare))
-        return self.body.read_packed(self.embed({"ids": ids[None]})[0], positions, runs, layer)[: pack.size]
+        whole = pack.filled()
+        tokens = [token for row in rows for token in row] + [self.tokenizer.pad] * (whole.size - pack.size)
+        x = self.embed({"ids": torch.tensor([tokens], device=self.device)})[0]
+        return self.body.read_packed(x, whole.positions.to(self.device), whole.runs, layer)[: pack.size]
 
     def embed(self, batch: Batch) -> Tensor:
         """The token vectors [B, T, D] of a batch; where it has `masked` [B, T] bool, the mask token's."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from coembed.embedding import Embedding
 from coembed.encoder import Batch
-from coembed.packed import LEAST, Pack, PackedEncoder, Row
+from coembed.packed import Pack, PackedEncoder, Row
 from coembed.spec import EncoderSpec
 from coembed_text import checkpoint, packing
 from coembed_text.cuts import Cuts
@@ -143,17 +143,13 @@ class HfText(PackedEncoder):
 
     def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
         """Encodings to the [N, hidden] of their tokens, end to end."""
-        spare = max(0, LEAST - pack.size)  # fewer tokens take other kernels: filled up by some that no text sees
-        runs, positions = pack.runs, pack.positions + (self._first or 0)
+        whole, device = pack.filled(), self.device
         inputs = {
             name: torch.tensor([number for row in rows for number in getattr(row, _OF[name])]) for name in self.inputs
         }
-        if spare:
-            runs, positions = (*runs, (spare, 1)), F.pad(positions, (0, spare), value=self._first or 0)
-            inputs = {name: F.pad(tensor, (0, spare)) for name, tensor in inputs.items()}
-        device = self.device
-        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        return packing.read(self._model(layer), inputs, runs, positions.to(device))[: pack.size]
+        inputs = {name: F.pad(tensor, (0, whole.size - pack.size)).to(device) for name, tensor in inputs.items()}
+        positions = (whole.positions + (self._first or 0)).to(device)
+        return packing.read(self._model(layer), inputs, whole.runs, positions)[: pack.size]
 
     def hidden_tokens(self, prompt: str) -> int:
         """The tokens of a prompt that pooling leaves out, for checkpoints that say so."""
