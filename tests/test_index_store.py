@@ -252,3 +252,24 @@ def test_killed_at_any_moment_it_keeps_the_last_good_state(tmp_path):
     index.save(folder)
     files = {path.name for path in folder.iterdir()}
     assert files == {".lock", *json.loads((folder / "index.json").read_text())["files"]}, "what the dead left is gone"
+
+
+def test_what_a_dead_writer_of_vectors_left_is_cleared_away(tmp_path, monkeypatch):
+    filled(vectors(3)).save(tmp_path / "index")
+
+    def dies(tensors, path, metadata=None):
+        """As safetensors, which begins with a file of a random name beside its target."""
+        path.with_name(".tmpXy12").write_bytes(b"half")
+        raise SystemExit
+
+    monkeypatch.setattr("safetensors.torch.save_file", dies)
+    monkeypatch.setattr("coembed.weights.remove", lambda path: None)  # nor does it clear up, as after a kill
+    with pytest.raises(SystemExit):
+        filled(vectors(4)).save(tmp_path / "index")
+    monkeypatch.undo()
+    (left,) = set(tmp_path.glob("index/*/.tmp*"))
+    index = open_index(tmp_path / "index")
+    assert index.ids == names(3)
+    index.add(["new"], vectors(1, seed=2))
+    index.save(tmp_path / "index")
+    assert not left.exists() and not left.parent.exists() and len(open_index(tmp_path / "index")) == 4

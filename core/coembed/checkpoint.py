@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from coembed.objectives import Objective
 from coembed.plugins import CoembedWarning
-from coembed.weights import WeightsError
+from coembed.weights import WeightsError, remove
+from coembed.weights import save as save_tensors
 
 NAME = re.compile(r"step-(\d{8})\.safetensors")
 KEEP = 2
@@ -38,19 +39,17 @@ def save(
     Everything is in one file that appears at once and is on the disk by then, so that a kill at any moment leaves the
     one before. What a kill left half written is removed.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"module.{n}.{k}": t for n, module in modules.items() for k, t in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("step-*.part"):
-        left.unlink()
+        remove(left)
     path = folder / f"step-{step:08d}.safetensors"
     part = path.with_suffix(".part")
     # Tied weights share storage, which safetensors refuses: clones are written, and loading fills both.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(plain, str(part), metadata={"run": json.dumps(run), "step": str(step), "world": str(world)})
+    save_tensors(plain, part, {"run": json.dumps(run), "step": str(step), "world": str(world)})
     _to_disk(part)
     part.replace(path)
     _to_disk(folder)  # the new name itself

@@ -176,7 +176,7 @@ class FeatureStore:
             with suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > DAY:
                     freed += part.stat().st_size
-                    part.unlink()
+                    weights.remove(part)
         return freed
 
     def _enter(self, tower: Tower, prompt: str) -> ShardFolder:

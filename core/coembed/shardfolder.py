@@ -176,15 +176,13 @@ def _state(path: Path) -> State:
 
 
 def _write_index(path: Path, table: Table) -> None:
-    from safetensors.torch import save_file
-
     tensors = {
         "keys": torch.from_numpy(table.keys.view(np.int64)),
         "shard": torch.from_numpy(table.shard),
         "row": torch.from_numpy(table.row),
     }
     facts = {"names": json.dumps(table.names), "check": check(tensors.values())}
-    write_whole(path, lambda part: save_file(tensors, part, metadata=facts))
+    write_whole(path, lambda part: weights.save(tensors, part, facts))
 
 
 def _read_index(path: Path) -> Table:

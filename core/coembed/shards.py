@@ -58,12 +58,10 @@ class Shard:
 
 def write(folder: Path, name: str, shard: Shard) -> Path:
     """Write a shard as NAME.safetensors, whole or not at all; one that is there already holds the same rows."""
-    from safetensors.torch import save_file
-
     path = folder / f"{name}{SUFFIX}"
     if not path.exists():
         tensors = _tensors(shard)
-        write_whole(path, lambda part: save_file(tensors, part, metadata={"check": check(tensors.values())}))
+        write_whole(path, lambda part: weights.save(tensors, part, {"check": check(tensors.values())}))
     return path
 
 

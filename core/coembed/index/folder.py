@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from coembed.weights import remove
+
 FORMAT = 2
 FACTS, LOCK = "index.json", ".lock"
 _OURS = "part-"  # what fresh files begin with: what a dead writer left is known by it
@@ -65,7 +67,7 @@ class Writer:
         for path in self.folder.iterdir():
             if path.name not in known and path.name.startswith(_OURS):
                 with suppress(PermissionError):  # Windows keeps what a reader has mapped; the next writer tries again
-                    path.unlink(missing_ok=True)
+                    remove(path)
 
 
 @contextmanager

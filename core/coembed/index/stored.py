@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from coembed import weights
 from coembed.index.folder import IndexFileError, Writer, read_facts
@@ -19,12 +18,12 @@ def write(writer: Writer, segment: Segment) -> None:
     """Write what of a segment is not in this folder yet: itself, and the marks of what is deleted."""
     if segment.file is None or not (writer.folder / segment.file).exists():
         path = writer.fresh("safetensors")
-        _save(path, segment.to_tensors())
+        weights.save(segment.to_tensors(), path)
         segment.file = path.name
         segment.gone_file = None
     if segment.gone is not None and (segment.gone_file is None or not (writer.folder / segment.gone_file).exists()):
         path = writer.fresh("gone.safetensors")
-        _save(path, {"gone": segment.gone})
+        weights.save({"gone": segment.gone}, path)
         segment.gone_file = path.name
 
 
@@ -75,13 +74,3 @@ def reopen(path: Path, rows: int, dim: int | None) -> Segment:
     if len(segment) != rows or segment.vectors.shape[1] != dim:
         raise ValueError(f"{list(segment.vectors.shape)} does not fit what index.json says")
     return segment
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: can't write the vectors: {error}") from error
