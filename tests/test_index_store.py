@@ -263,7 +263,8 @@ def test_what_a_dead_writer_of_vectors_left_is_cleared_away(tmp_path, monkeypatc
         raise SystemExit
 
     monkeypatch.setattr("safetensors.torch.save_file", dies)
-    monkeypatch.setattr("coembed.weights.remove", lambda path: None)  # nor does it clear up, as after a kill
+    for place in ("coembed.weights", "coembed.index.folder"):  # nor does it clear up, as after a kill
+        monkeypatch.setattr(f"{place}.remove", lambda path: None)
     with pytest.raises(SystemExit):
         filled(vectors(4)).save(tmp_path / "index")
     monkeypatch.undo()
