@@ -12,4 +12,5 @@ BENCHES: dict[str, tuple[str, str]] = {
     "search": ("coembed_bench.search", "exact search in real vectors, beside faiss, usearch and sentence-transformers"),
     "dna": ("coembed_bench.dna", "reads on a genome by their vectors, beside bowtie2, bwa mem and minimap2"),
     "binding": ("coembed_bench.binding", "six towers in one space from fetched sets: trained and emergent directions"),
+    "recipes": ("coembed_bench.recipes", "the recipes of published methods: with and without, verdict by verdict"),
 }

@@ -104,24 +104,15 @@ class Outcome:
     def show(self) -> None:
         """Print the table, the invariants and the verdicts."""
         print(f"{self.recipe.title}: {len(self.runs)} seed{'s'[: len(self.runs) > 1]}, {self.seconds:.0f} s")
-        first = next(iter(self.runs.values()))
-        metrics = list(dict.fromkeys(metric for row in first.values() for metric in row))
-        width = max(len(arm) for arm in first) + 2
-        columns = [max(22, len(metric) + 2) for metric in metrics]
-        print(" " * width + "".join(f"{metric:>{n}}" for metric, n in zip(metrics, columns, strict=True)))
-        for arm in first:
-            cells = [[run[arm][m] for run in self.runs.values() if m in run[arm]] for m in metrics]
-            line = "".join(f"{_cell(values):>{n}}" for values, n in zip(cells, columns, strict=True))
-            print(f"{arm:{width}}{line}")
+        _table(list(self.runs.values()))
         print()
         for invariant in self.recipe.invariants:
             name = invariant.__name__
             print(f"invariant {name.replace('_', ' ')}: {self.broken.get(name, 'holds')}")
         for claim, differences in self._judged():
             found = ", ".join(f"{d:+.3g}" for d in differences)
-            print(
-                f"claim: {claim.says} ({claim.metric}: {claim.better} over {claim.than}): {found}: {_word(claim, differences)}"
-            )
+            over = f"{claim.metric}: {claim.better} over {claim.than}"
+            print(f"claim: {claim.says} ({over}): {found}: {_word(claim, differences)}")
         if self.picture:
             print(f"picture: {self.picture}")
 
@@ -162,6 +153,21 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
 def _word(claim: Claim, differences: Sequence[float]) -> str:
     shows = claim.judge(differences)
     return "no verdict from so few seeds" if shows is None else "shows" if shows else "does NOT show"
+
+
+def _table(runs: Sequence[Figures]) -> None:
+    """Arms down and metrics across, or the other way round where that is narrower."""
+    arms = list(runs[0])
+    metrics = list(dict.fromkeys(metric for row in runs[0].values() for metric in row))
+    cells = {(a, m): _cell([run[a][m] for run in runs if m in run[a]]) for a in arms for m in metrics}
+    turned = len(metrics) > max(4, len(arms))
+    rows, columns = (metrics, arms) if turned else (arms, metrics)
+    text = {(r, c): cells[(c, r) if turned else (r, c)] for r in rows for c in columns}
+    first = max(map(len, rows))
+    widths = {c: max(len(c), *(len(text[r, c]) for r in rows)) + 2 for c in columns}
+    print(" " * first + "".join(f"{c:>{n}}" for c, n in widths.items()))
+    for r in rows:
+        print(f"{r:{first}}" + "".join(f"{text[r, c]:>{n}}" for c, n in widths.items()))
 
 
 def _cell(values: Sequence[float]) -> str:

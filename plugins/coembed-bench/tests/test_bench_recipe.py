@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+
 from coembed_bench.recipe import Claim, Recipe, main, take
 
 CLAIM = Claim("it helps", "R@1", better="with", than="without")
