@@ -1,72 +1,27 @@
-"""Tasks: what one training step optimises."""
+"""Contrast: towers' views of one record are pulled together, those of others pushed apart."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from coembed.columns import Batch, linked
 from coembed.embedding import Embedding
 from coembed.objectives import Objective
 from coembed.plugins import build
 from coembed.sources import Record, Source
-from coembed.sources.given import source_from
-from coembed.spec import Spec
+from coembed.tasks.base import Embed, Task
 
 if TYPE_CHECKING:
-    from coembed.encoder import Encoder
     from coembed.space import Space
 
-# The trainer's way to turn rows of the batch into embeddings of a tower: embed(tower, rows, role).
-Embed = Callable[[str, Sequence[int], str | None], Embedding]
-
 SAME = ("content", "id", "label", "group")
-
-
-class Task(nn.Module, ABC):
-    """One way to learn from one source; `weight` is its share of the steps beside other tasks.
-
-    Its parameters (a temperature, a throw-away head) train with the towers.
-    """
-
-    def __init__(self, source: Source, towers: Sequence[str], *, weight: float = 1.0) -> None:
-        super().__init__()
-        if weight <= 0:
-            raise ValueError(f"task weight {weight} must be positive")
-        self.source, self.towers, self.weight = source_from(source), tuple(towers), weight
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The widths (Matryoshka sizes) that this task trains vectors to be cut to."""
-        return ()
-
-    def prepare(self, space: Space) -> None:
-        """Check the towers and build what depends on the encoders; called once before training.
-
-        Raises KeyError naming a tower that the space lacks.
-        """
-        for tower in self.towers:
-            space[tower]
-
-    @abstractmethod
-    def usable(self, record: Record) -> bool:
-        """Whether a record can be part of this task's batches."""
-
-    @abstractmethod
-    def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
-        """The loss of a batch, a scalar."""
-
-    def describe(self) -> dict[str, Any]:
-        """Facts for the card and for telling a changed run from the same one; plain JSON types."""
-        return {"task": type(self).__name__, "towers": list(self.towers), "weight": self.weight}
 
 
 class Contrast(Task):
@@ -192,58 +147,3 @@ def _chosen(embedded: Embedding, rows: Sequence[int], chosen: Sequence[int]) -> 
         return embedded
     place = {row: k for k, row in enumerate(rows)}
     return embedded[torch.tensor([place[row] for row in chosen])]
-
-
-class Pretext(Task):
-    """One tower learns from its own items: a collator, a head that is thrown away.
-
-    An author writes `build_head` (called once the encoder is known), `collate_items` and `item_loss`. Of several
-    processes each computes the loss of its own items, unless `additive` is False: where items of a batch are compared
-    with each other, every process computes the whole.
-    """
-
-    spec: Spec | None = None
-    additive: bool = True  # a batch's loss is the mean of its items'
-
-    def __init__(self, source: Source, tower: str, *, weight: float = 1.0) -> None:
-        super().__init__(source, (tower,), weight=weight)
-        self.tower = tower
-
-    @classmethod
-    @abstractmethod
-    def tiny(cls, folder: Path) -> Self:
-        """A small instance with a source of its own, for the conformance kit."""
-
-    @classmethod
-    @abstractmethod
-    def tiny_encoder(cls) -> Encoder:
-        """A small encoder of the kind that this pretext teaches, for the conformance kit."""
-
-    def prepare(self, space: Space) -> None:
-        """Build the head; the tower's encoder must train."""
-        super().prepare(space)
-        if space[self.tower].frozen:
-            raise ValueError(f"a pretext on tower {self.tower} needs an encoder that trains: give it train='all'")
-        self.build_head(space[self.tower].encoder)
-
-    def usable(self, record: Record) -> bool:
-        """Whether the record has an item for the tower."""
-        return self.tower in record
-
-    def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
-        """Collate with the pretext's own collator, then its own loss."""
-        encoder = space[self.tower].encoder
-        batch = self.collate_items(encoder, [record[self.tower] for record in records])
-        return self.item_loss(encoder, {name: tensor.to(encoder.device) for name, tensor in batch.items()})
-
-    @abstractmethod
-    def build_head(self, encoder: Encoder) -> None:
-        """Make the modules that the loss needs beside the encoder."""
-
-    @abstractmethod
-    def collate_items(self, encoder: Encoder, items: Sequence[Any]) -> dict[str, Tensor]:
-        """Items to a batch, with what is masked or asked in it; randomness by torch's generator, seeded per step."""
-
-    @abstractmethod
-    def item_loss(self, encoder: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
-        """The loss of a batch, a scalar."""

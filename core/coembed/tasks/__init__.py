@@ -1,0 +1,7 @@
+"""Tasks: what one training step optimises, a contrast between towers or a pretext of one."""
+
+from coembed.tasks.base import Embed, Task
+from coembed.tasks.contrast import SAME, Contrast
+from coembed.tasks.pretext import Pretext
+
+__all__ = ["SAME", "Contrast", "Embed", "Pretext", "Task"]

@@ -1,0 +1,57 @@
+"""Task: what one training step optimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from coembed.embedding import Embedding
+from coembed.sources import Record, Source
+from coembed.sources.given import source_from
+
+if TYPE_CHECKING:
+    from coembed.space import Space
+
+# The trainer's way to turn rows of the batch into embeddings of a tower: embed(tower, rows, role).
+Embed = Callable[[str, Sequence[int], str | None], Embedding]
+
+
+class Task(nn.Module, ABC):
+    """One way to learn from one source; `weight` is its share of the steps beside other tasks.
+
+    Its parameters (a temperature, a throw-away head) train with the towers.
+    """
+
+    def __init__(self, source: Source, towers: Sequence[str], *, weight: float = 1.0) -> None:
+        super().__init__()
+        if weight <= 0:
+            raise ValueError(f"task weight {weight} must be positive")
+        self.source, self.towers, self.weight = source_from(source), tuple(towers), weight
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The widths (Matryoshka sizes) that this task trains vectors to be cut to."""
+        return ()
+
+    def prepare(self, space: Space) -> None:
+        """Check the towers and build what depends on the encoders; called once before training.
+
+        Raises KeyError naming a tower that the space lacks.
+        """
+        for tower in self.towers:
+            space[tower]
+
+    @abstractmethod
+    def usable(self, record: Record) -> bool:
+        """Whether a record can be part of this task's batches."""
+
+    @abstractmethod
+    def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
+        """The loss of a batch, a scalar."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the card and for telling a changed run from the same one; plain JSON types."""
+        return {"task": type(self).__name__, "towers": list(self.towers), "weight": self.weight}
