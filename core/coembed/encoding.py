@@ -149,11 +149,12 @@ class _Work:
     def _packed(self, encoder: PackedEncoder, positions: list[int], rows: dict[int, Row]) -> Outcome:
         chosen = [rows[position] for position in positions]
         pack = Pack.of([len(row) for row in chosen])
-        hidden, found = encoder.hidden_tokens(self.prompt), []
+        hidden, found, at = torch.tensor(encoder.hidden_tokens(chosen, self.prompt)), list[Embedding](), 0
         with torch.inference_mode():
             for values in pack.split(encoder.read_packed(chosen, pack, self.layer)):
-                mask = torch.arange(values.shape[1], device=values.device) >= hidden
-                found.append(self._finished(Embedding(values, mask.expand(values.shape[:2]), encoder.sizes)))
+                own, at = hidden[at : at + len(values), None], at + len(values)
+                mask = (torch.arange(values.shape[1]) >= own).to(values.device)
+                found.append(self._finished(Embedding(values, mask, encoder.sizes)))
             return self._checked(positions, Embedding.cat(found))
 
     def _padded(self, positions: list[int]) -> Outcome:

@@ -72,6 +72,6 @@ class PackedEncoder(Encoder):
     def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
         """Rows to their token features `[N, token_dim]`, end to end; `layer=k` stops after block k."""
 
-    def hidden_tokens(self, prompt: str) -> int:
-        """How many tokens at the start of each row pooling must not see."""
-        return 0
+    def hidden_tokens(self, rows: Sequence[Row], prompt: str) -> list[int]:
+        """How many tokens at the start of each row pooling must not see: those of a prompt that is only read."""
+        return [0] * len(rows)

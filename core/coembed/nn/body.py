@@ -20,8 +20,9 @@ __all__ = ["BodyEncoder"]
 class BodyEncoder(Encoder):
     """Base of from-scratch encoders: an author adds `collate` and `embed`, the batch as vectors [B, T, D].
 
-    `collate` gives a dict that holds `mask` [B, T] bool, or no mask when every token is real. `pooling` is a name in
-    `POOLINGS`. ValueError for another name.
+    `collate` gives a dict that holds `mask` [B, T] bool, or no mask when every token is real; and `pooled` [B, T] bool
+    where some of the real tokens are read, but not given out. `pooling` is a name in `POOLINGS`. ValueError for another
+    name.
 
     >>> class Rows(BodyEncoder):
     ...     def collate(self, items, prompt=""):
@@ -50,6 +51,8 @@ class BodyEncoder(Encoder):
         """A batch as vectors [B, T, D], before positions."""
 
     def _mask(self, batch: Batch, x: Tensor) -> Tensor:
+        if "pooled" in batch:
+            return batch["pooled"]
         return batch["mask"] if "mask" in batch else torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
@@ -63,6 +66,15 @@ class BodyEncoder(Encoder):
         states = self.body(x, batch.get("mask"), layer=layer, hidden_states=True)
         mask = self._mask(batch, x)
         return [Embedding(self.body.finish(state, mask), mask, self.sizes) for state in states]
+
+    def hidden(self, batch: Batch, layers: Sequence[int]) -> list[Embedding]:
+        """Token features after each of the blocks named, in one pass."""
+        newest = next(vars(kind) for kind in type(self).__mro__ if {"forward", "hidden_states"} & vars(kind).keys())
+        if "hidden_states" not in newest or not layers:  # a subclass computes in a way of its own
+            return super().hidden(batch, layers)
+        self.check_layer(min(layers))
+        states = self.hidden_states(batch, max(layers))
+        return [states[layer] for layer in layers]
 
     def blocks(self) -> Sequence[nn.Module]:
         """The transformer's blocks, input side first."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from coembed.encoder import Batch
 from coembed.items import BadItem, describe
 from coembed.nn.body import BodyEncoder
+from coembed.nn.prompt import Ids, prompt_lengths
 from coembed.nn.seeding import seeded
 from coembed.nn.tokenizer import Tokenizer, build_tokenizer, bytes_tokenizer, pad_rows
 from coembed.nn.tokens import TokenEmbedding
@@ -29,9 +30,9 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
 
     A subclass names its `alphabet` (None: any text), gives `samples`, and may override `prepare` and
     `train_tokenizer`. `tokenizer` is one of the words of `build_tokenizer`; "bpe:SIZE" and "words:SIZE" read bytes
-    until `fit_tokenizer`. Longer items are cut to `max_length` tokens, with a warning. `seed` decides the weights and
-    leaves the global generator alone; the other arguments are `TransformerConfig`'s. ValueError names an argument
-    that cannot be.
+    until `fit_tokenizer`. Longer items are cut to `max_length` tokens, with a warning. With `pool_prompt=False` a
+    prompt is read, but only the item's tokens are given out and pooled. `seed` decides the weights and leaves the
+    global generator alone; the other arguments are `TransformerConfig`'s. ValueError names an argument that cannot be.
 
     >>> class Text(TransformerEncoder):
     ...     @classmethod
@@ -60,6 +61,7 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
         activation: Literal["gelu", "relu", "silu"] = "gelu",
         causal: bool = False,
         pooling: str = "mean",
+        pool_prompt: bool = True,
         seed: int | None = 0,
     ) -> None:
         config = TransformerConfig(
@@ -78,7 +80,7 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
             raise ValueError(f"{spec.name}: max_length={max_length} leaves no room for [CLS] and [SEP]: use 2 or more")
         with seeded(seed):  # one stream for all parts: with one seed each, tables would start alike
             super().__init__(spec, config, pooling=pooling)
-            self.max_length = max_length
+            self.max_length, self.pool_prompt = max_length, pool_prompt
             self.tokenizer_kind = tokenizer
             self.tokenizer = build_tokenizer(tokenizer, self.alphabet) or bytes_tokenizer()
             self.embed_tokens = self._table(None)
@@ -165,12 +167,34 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
                 CoembedWarning,
                 stacklevel=2,
             )
-        return [self.tokenizer.cut(row, self.max_length) for row in rows]
+        rows = [self.tokenizer.cut(row, self.max_length) for row in rows]
+        return rows if self.pool_prompt or not prompt else self._prompted(rows, items, prompt)
+
+    def _prompted(self, rows: Sequence[Row], items: Sequence[Any], prompt: str) -> list[Row]:
+        texts = [prompt + self._text(item, i) for i, item in enumerate(items)]
+        lengths = prompt_lengths(self.tokenizer.backend, texts, len(prompt))
+        most = self.max_length - 2
+        if any(length >= most and len(text) > len(prompt) for length, text in zip(lengths, texts, strict=True)):
+            raise ValueError(
+                f"{self.spec.name}: a prompt of {max(lengths)} tokens fills max_length={self.max_length}, so that "
+                "nothing of the item is left to pool: shorten the prompt or raise max_length"
+            )
+        return [Ids(row, min(length, most) + 1) for row, length in zip(rows, lengths, strict=True)]  # [CLS] is hidden
+
+    def hidden_tokens(self, rows: Sequence[Row], prompt: str) -> list[int]:
+        """[CLS] and the prompt's tokens of each row, with `pool_prompt=False`."""
+        return [row.hidden if isinstance(row, Ids) else 0 for row in rows]
 
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Strings to `ids` [B, T] int64 and `mask` [B, T] bool; raises BadItem, warns once if something is cut."""
-        ids, mask = pad_rows(self.tokenize(items, prompt), self.tokenizer.pad)
-        return {"ids": ids, "mask": mask}
+        """Strings to `ids` [B, T] int64 and `mask` [B, T] bool; raises BadItem, warns once if something is cut.
+
+        With `pool_prompt=False` and a prompt also `pooled` [B, T] bool: the item's tokens and [SEP].
+        """
+        rows = self.tokenize(items, prompt)
+        ids, mask = pad_rows(rows, self.tokenizer.pad)
+        hidden = torch.tensor(self.hidden_tokens(rows, prompt), dtype=torch.long)
+        pooled = {"pooled": mask & (torch.arange(ids.shape[1]) >= hidden[:, None])} if hidden.any() else {}
+        return {"ids": ids, "mask": mask, **pooled}
 
     def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
         """Rows of ids to the [N, D] of their tokens, end to end."""

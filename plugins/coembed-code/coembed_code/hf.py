@@ -40,6 +40,7 @@ class HfCode(HfText):
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
         prompts: Mapping[str, str] | None = None,
+        pool_prompt: bool | None = None,
         mode: str | None = None,
     ) -> None:
         super().__init__(
@@ -50,6 +51,7 @@ class HfCode(HfText):
             pooling=pooling,
             normalize=normalize,
             prompts=prompts,
+            pool_prompt=pool_prompt,
         )
         if mode is not None:
             with_mode(self.tokenizer, mode, f"{spec.name}: {self.source}")

@@ -46,6 +46,7 @@ class CodeTransformer(TransformerEncoder):
         norm: Literal["pre", "post"] = "pre",
         activation: Literal["gelu", "relu", "silu"] = "gelu",
         pooling: str = "mean",
+        pool_prompt: bool = True,
         seed: int | None = 0,
     ) -> None:
         super().__init__(
@@ -61,6 +62,7 @@ class CodeTransformer(TransformerEncoder):
             norm=norm,
             activation=activation,
             pooling=pooling,
+            pool_prompt=pool_prompt,
             seed=seed,
         )
         self.vocab_size = vocab_size

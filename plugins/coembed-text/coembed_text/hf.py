@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from coembed.embedding import Embedding
 from coembed.encoder import Batch
+from coembed.nn.prompt import prompt_length
 from coembed.packed import Pack, PackedEncoder, Row
 from coembed.spec import EncoderSpec
 from coembed_text import checkpoint, packing
@@ -36,8 +37,9 @@ class HfText(PackedEncoder):
     `model` is a folder, `org/repo` with `revision` (or `org/repo@revision`), or `package:NAME`; None takes the weights
     that the spec pins. A folder in the sentence-transformers layout is read as that library reads it; a plain
     checkpoint is pooled by the mean. `pooling` (one or several of cls, max, mean, mean_sqrt_len_tokens, weightedmean,
-    lasttoken), `normalize`, `prompts` (role to prefix) and `max_length` (tokens) override what the files say. Weights
-    are float32 and come from safetensors only. Longer texts are cut, with a CoembedWarning that counts them.
+    lasttoken), `normalize`, `prompts` (role to prefix), `max_length` (tokens) and `pool_prompt` (False: a prompt is
+    read, but only the text's own tokens are given out and pooled) override what the files say. Weights are float32 and
+    come from safetensors only. Longer texts are cut, with a CoembedWarning that counts them.
 
     Rows are padded on the right, so that a text's tokens have the same positions in any batch. `layer=k` runs the
     first k layers and whatever the model does after its last. Raises CheckpointError (a ValueError) for a checkpoint
@@ -60,6 +62,7 @@ class HfText(PackedEncoder):
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
         prompts: Mapping[str, str] | None = None,
+        pool_prompt: bool | None = None,
     ) -> None:
         super().__init__(spec)
         found = locate(spec.name, model, revision, spec.weights)
@@ -74,7 +77,7 @@ class HfText(PackedEncoder):
         self._set_tokenizer(tokenizer)
         self._cuts = Cuts()
         self._set_length(max_length, layout.max_length or named)
-        self._set_head(layout.with_overrides(pooling, normalize), found.folder)
+        self._set_head(layout.with_overrides(pooling, normalize, pool_prompt), found.folder)
         if spec.dim is not None and self.dim != spec.dim:
             raise CheckpointError(f"{spec.name}: the spec says dim {spec.dim}, but {found.source} gives {self.dim}")
         # "query" and "document" always exist, so that a search asks every text encoder in the same words
@@ -136,9 +139,9 @@ class HfText(PackedEncoder):
             encoding.pad(length, pad_id=self._padding.get("pad_id", 0))
         batch = {name: torch.tensor([getattr(e, _OF[name]) for e in encodings]) for name in self.inputs}
         batch["attention_mask"] = torch.tensor([e.attention_mask for e in encodings])
-        if hidden := self.hidden_tokens(prompt):
-            batch["keep"] = batch["attention_mask"].clone()
-            batch["keep"][:, :hidden] = 0
+        hidden = torch.tensor(self.hidden_tokens(encodings, prompt), dtype=torch.long)
+        if hidden.any():
+            batch["keep"] = batch["attention_mask"] * (torch.arange(length) >= hidden[:, None])
         return batch
 
     def read_packed(self, rows: Sequence[Row], pack: Pack, layer: int | None = None) -> Tensor:
@@ -151,14 +154,22 @@ class HfText(PackedEncoder):
         positions = (whole.positions + (self._first or 0)).to(device)
         return packing.read(self._model(layer), inputs, whole.runs, positions)[: pack.size]
 
-    def hidden_tokens(self, prompt: str) -> int:
-        """The tokens of a prompt that pooling leaves out, for checkpoints that say so."""
-        return self._prompt_length(prompt) if prompt and not self.layout.include_prompt else 0
+    def hidden_tokens(self, rows: Sequence[Row], prompt: str) -> list[int]:
+        """The tokens before each text's own, which pooling leaves out where the checkpoint or `pool_prompt` says so.
 
-    def _prompt_length(self, prompt: str) -> int:
-        """How many tokens at the start of a row belong to the prompt, the leading special ones included."""
-        encoding = self.tokenizer.encode(prompt)
-        return len(encoding.ids) - (encoding.special_tokens_mask[-1] if encoding.ids else 0)
+        Raises ValueError if a prompt leaves no room for the text.
+        """
+        encodings: Sequence[Any] = rows
+        if not prompt or self.layout.include_prompt:
+            return [0] * len(rows)
+        hidden = [prompt_length(encoding, len(prompt)) for encoding in encodings]
+        for encoding, count in zip(encodings, hidden, strict=True):
+            if encoding.overflowing and all(encoding.special_tokens_mask[count:]):
+                raise ValueError(
+                    f"{self.spec.name}: a prompt of {count} tokens fills max_length={self.max_length}, so that nothing "
+                    "of the text is left to pool: shorten the prompt or raise max_length"
+                )
+        return [min(count, max(0, len(row) - 1)) for count, row in zip(hidden, encodings, strict=True)]
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """Token features [B, T, hidden]; `layer=k` runs layers 1..k only."""

@@ -66,9 +66,15 @@ class Layout:
     max_length: int | None = None
     lowercase: bool = False
 
-    def with_overrides(self, pooling: str | Sequence[str] | None, normalize: bool | None) -> Layout:
-        """The layout with another pooling, with or without normalisation at the end; raises CheckpointError."""
+    def with_overrides(
+        self, pooling: str | Sequence[str] | None, normalize: bool | None, pool_prompt: bool | None = None
+    ) -> Layout:
+        """The layout with another pooling, with or without normalisation at the end or the prompt's tokens in it.
+
+        Raises CheckpointError.
+        """
         changed = self if pooling is None else replace(self, pooling=modes(pooling, "pooling="))
+        changed = changed if pool_prompt is None else replace(changed, include_prompt=pool_prompt)
         if normalize is None:
             return changed
         steps = changed.steps
