@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from coembed.columns import Batch
+from coembed.depths import Exits, interleave
 from coembed.distributed import ONE, Ranks
 from coembed.embedding import Embedding
 from coembed.items import BadItem
@@ -37,13 +38,14 @@ class _Later:
 
 
 class Embedder:
-    """embed(tower, rows, role) for one batch: rows of the batch to unit vectors with gradient.
+    """embed(tower, rows, role, exits) for one batch: rows of the batch to unit vectors with gradient.
 
     A frozen tower's rows come from `features`. Others are encoded `micro_batch` rows at a time (None: all at once):
     first without a graph, and once the loss has its gradient for the vectors, again with one, chunk by chunk. The
     gradient is that of the whole batch; memory is that of one chunk. Randomness is a function of (seed, tower, chunk),
     so the second pass drops what the first dropped. Of several processes (`ranks`) each takes its own part of the rows
-    and gets the vectors of all; their gradients are added up in `backward`.
+    and gets the vectors of all; their gradients are added up in `backward`. With `exits` a tower that trains gives the
+    vectors of several layers from one pass, side by side along T (`coembed.depths`).
     Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, section 3.2.
     """
 
@@ -64,13 +66,13 @@ class Embedder:
         self._at = batch.at if isinstance(batch, Batch) else torch.tensor(at, dtype=torch.int64)
         self._later: list[_Later] = []
 
-    def __call__(self, name: str, rows: Sequence[int], role: str | None) -> Embedding:
+    def __call__(self, name: str, rows: Sequence[int], role: str | None, exits: Exits | None = None) -> Embedding:
         """Rows of the batch through a tower."""
         tower = self.space[name]
         cached = name in self.features
 
         def through(chosen: Sequence[int]) -> Embedding:
-            return self._aligned(tower, name, chosen) if cached else self._encode(tower, name, chosen, role)
+            return self._aligned(tower, name, chosen) if cached else self._encode(tower, name, chosen, role, exits)
 
         part = self.ranks.share.part(len(rows))
         own = rows[part]
@@ -132,7 +134,9 @@ class Embedder:
             aligned: Embedding = tower.aligner(features.to(self.device))
         return aligned
 
-    def _encode(self, tower: Tower, name: str, rows: Sequence[int], role: str | None) -> Embedding:
+    def _encode(
+        self, tower: Tower, name: str, rows: Sequence[int], role: str | None, exits: Exits | None = None
+    ) -> Embedding:
         encoder = tower.encoder
         try:
             inputs = encoder.collate([self.batch[i][name] for i in rows], encoder.prompt_for(role))
@@ -140,8 +144,12 @@ class Embedder:
             row = rows[error.position]
             what = f"{error.got} in record {self.batch[row].id!r}"
             raise BadItem(self.at[row], what, error.expected) from error
+        layers = exits.of(tower) if exits is not None else ()
         with seeded(counter(self.seed, name, rows[0]), self.device):
-            embedded: Embedding = tower({key: tensor.to(self.device) for key, tensor in inputs.items()})
+            inputs = {key: tensor.to(self.device) for key, tensor in inputs.items()}
+            if exits is not None and layers:
+                return interleave(tower.hidden(inputs, layers), exits.layers)
+            embedded: Embedding = tower(inputs)
         return embedded
 
 

@@ -16,7 +16,8 @@ class Embedding:
 
     `values` is `[B, T, D]` floating point, `mask` `[B, T]` bool (True: a real vector). A row whose mask is all False
     holds no item (a skipped one): it scores 0 as a query and -inf as a document. `sizes` are the widths (Matryoshka
-    sizes) that the vectors were trained to be cut to. Raises ValueError for shapes or types that do not fit.
+    sizes) that the vectors were trained to be cut to. Within a step that trains several depths, `layers` names those
+    that lie side by side along T (`coembed.depths`). Raises ValueError for shapes or types that do not fit.
 
     >>> x = Embedding.from_vectors(torch.eye(3))
     >>> len(x), x.values.shape, x.dim
@@ -26,6 +27,7 @@ class Embedding:
     values: Tensor
     mask: Tensor
     sizes: tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or not self.values.is_floating_point():
@@ -48,7 +50,7 @@ class Embedding:
     def cat(cls, parts: Sequence[Embedding]) -> Embedding:
         """Rows of several embeddings, one after another; shorter ones are padded to the longest T.
 
-        Raises ValueError if there are no parts or the widths differ.
+        Raises ValueError if there are no parts, or if widths or layers differ.
 
         >>> len(Embedding.cat([Embedding.from_vectors(torch.ones(2, 4)), Embedding.from_vectors(torch.ones(1, 4))]))
         3
@@ -58,10 +60,12 @@ class Embedding:
         dims = {part.dim for part in parts}
         if len(dims) > 1:
             raise ValueError(f"Embedding.cat: widths differ: {sorted(dims)}")
+        if len(layers := {part.layers for part in parts}) > 1:
+            raise ValueError(f"Embedding.cat: layers differ: {sorted(layers)}")
         longest = max(part.values.shape[1] for part in parts)
         padded = [part.pad(longest) for part in parts]
         sizes = parts[0].sizes if len({part.sizes for part in parts}) == 1 else ()
-        return cls(torch.cat([p.values for p in padded]), torch.cat([p.mask for p in padded]), sizes)
+        return cls(torch.cat([p.values for p in padded]), torch.cat([p.mask for p in padded]), sizes, parts[0].layers)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -64,6 +64,14 @@ class Encoder(nn.Module, ABC):
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """A batch to token features `[B, T, token_dim]`; `layer=k` stops after block k."""
 
+    def hidden(self, batch: Batch, layers: Sequence[int]) -> list[Embedding]:
+        """Token features after each of the blocks named (1..`self.layers`), each equal to `forward(batch, layer)`.
+
+        Here `forward` runs once a layer; encoders that can give all of them in one pass do.
+        """
+        found: list[Embedding] = [self(batch, layer) for layer in layers]
+        return found
+
     @classmethod
     @abstractmethod
     def samples(cls) -> Sequence[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from coembed.aligner import Aligner, Identity, aligner_for
+from coembed.depths import Cut
 from coembed.embedding import Embedding, assemble, check_cut
 from coembed.encoder import Batch, Encoder, OnError, in_precision_of
 from coembed.items import describe
@@ -59,6 +60,7 @@ class Tower(nn.Module):
         self.locked = False
         self.trained = False  # whether the encoder's weights differ from where they came from
         self.sizes: tuple[int, ...] = self.encoder.sizes if isinstance(self.aligner, Identity) else ()
+        self.exits: tuple[tuple[int, int], ...] = ()  # the (layer, width) that vectors were trained for, `sizes` aside
         self.train_word = "none"
         self.set_train(train)
 
@@ -71,6 +73,17 @@ class Tower(nn.Module):
     def frozen(self) -> bool:
         """Whether the encoder is fixed, so that its features can be computed once."""
         return self.train_word == "none" or self.locked
+
+    def declare(self, dims: Iterable[int], cuts: Iterable[Cut] = ()) -> None:
+        """Say what the vectors were trained to be cut to: widths at the full depth, and (layer, width) above it."""
+        cuts = list(cuts)
+        self.sizes = tuple(sorted({*dims, *(dim for layer, dim in cuts if layer is None)}))
+        self.exits = tuple(sorted((layer, dim) for layer, dim in cuts if layer is not None))
+
+    def sizes_at(self, layer: int | None) -> tuple[int, ...]:
+        """The widths that vectors of a layer may be cut to; None: of the full depth."""
+        here = {dim for exit, dim in self.exits if exit == layer and dim < self.dim}
+        return tuple(sorted({*self.sizes, *here}))
 
     def set_train(self, word: str) -> None:
         """Choose what of the encoder trains; see the class."""
@@ -133,6 +146,10 @@ class Tower(nn.Module):
         """A batch to unit vectors in the space."""
         return self.align(self.features(batch, layer))
 
+    def hidden(self, batch: Batch, layers: Sequence[int]) -> list[Embedding]:
+        """Unit vectors in the space after each of the encoder's blocks named: pooled and aligned as at the end."""
+        return [self.align(self.reduce(tokens)) for tokens in self.encoder.hidden(batch, layers)]
+
     def align(self, features: Embedding) -> Embedding:
         """Features to unit vectors in the space."""
         aligned: Embedding = self.aligner(in_precision_of(self.aligner, features))
@@ -153,7 +170,8 @@ class Tower(nn.Module):
         """Items to unit vectors in the space; as `Encoder.encode`, through the aligner."""
         text = self.encoder.prompt_for(role, prompt)
         self.encoder.check_layer(layer)
-        check_cut(dim, self.dim, self.sizes)
+        sizes = self.sizes_at(layer)
+        check_cut(dim, self.dim, sizes)
         training = self.training
         self.eval()
         try:
@@ -168,7 +186,7 @@ class Tower(nn.Module):
             )
         finally:
             self.train(training)
-        return assemble(parts, len(items), self.dim, self.sizes, dim)
+        return assemble(parts, len(items), self.dim, sizes, dim)
 
 
 def reader(name: str, given: str | Encoder | Tower, seed: int | None = None) -> Encoder | Tower:

@@ -267,7 +267,7 @@ def _sign(space: Space, tasks: Sequence[Task], towers: Sequence[str], run: dict[
             continue
         tower.trained = tower.trained or tower.train_word != "none"
         dims = {size for task in tasks if name in task.towers for size in task.dims if size < space.dim}
-        tower.sizes = tuple(sorted(dims))
+        tower.declare(dims, {cut for task in tasks if name in task.towers for cut in task.cuts(space, name)})
     space.card.setdefault("runs", []).append(run)
     if history.figures:
         space.card["figures"] = dict(history.figures)

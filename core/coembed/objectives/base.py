@@ -27,11 +27,24 @@ class Objective(nn.Module, ABC):
     # Inside `sharing.shared` it returns this process's part, and the parts add up to the loss of the whole batch. Where
     # it is False every process returns the whole loss, and whoever adds them up divides by their number.
     shares: bool = False
+    layered: bool = False  # trains vectors of several layers: see `exits`
 
     @classmethod
     def tiny(cls, folder: Path) -> Self:
         """An instance for the conformance kit; a class with required arguments overrides it."""
         return cls()
+
+    def exits(self, depth: int) -> tuple[int, ...]:
+        """The layers of an encoder of `depth` blocks that this step's `forward` gets, the last of them `depth`.
+
+        Asked once a step, before anything is embedded, of an objective that is `layered`; draws come from torch's
+        generator, which is seeded by the step. Empty: the full depth alone.
+        """
+        return ()
+
+    def cuts(self, depth: int, dim: int) -> tuple[tuple[int, int], ...]:
+        """The sizes (layer, width) that it trains vectors of `depth` layers and width `dim` to be cut to."""
+        return ()
 
     @abstractmethod
     def forward(

@@ -19,3 +19,12 @@ class Wrapper(Objective):
         self.dims = self.objective.dims
         self.symmetric, self.additive = self.objective.symmetric, self.objective.additive
         self.shares = self.objective.shares  # true of any linear combination of the inner losses; else say False
+        self.layered = self.objective.layered
+
+    def exits(self, depth: int) -> tuple[int, ...]:
+        """The inner objective's."""
+        return self.objective.exits(depth)
+
+    def cuts(self, depth: int, dim: int) -> tuple[tuple[int, int], ...]:
+        """The inner objective's."""
+        return self.objective.cuts(depth, dim)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
+from coembed.depths import Cut, Exits
 from coembed.embedding import Embedding
 from coembed.sources import Record, Source
 from coembed.sources.given import source_from
@@ -15,8 +16,12 @@ from coembed.sources.given import source_from
 if TYPE_CHECKING:
     from coembed.space import Space
 
-# The trainer's way to turn rows of the batch into embeddings of a tower: embed(tower, rows, role).
-Embed = Callable[[str, Sequence[int], str | None], Embedding]
+
+class Embed(Protocol):
+    """The trainer's way to turn rows of the batch into embeddings of a tower, of several layers with `exits`."""
+
+    def __call__(self, name: str, rows: Sequence[int], role: str | None, exits: Exits | None = None) -> Embedding:
+        """Rows of the batch through the tower `name`."""
 
 
 class Task(nn.Module, ABC):
@@ -34,6 +39,10 @@ class Task(nn.Module, ABC):
     @property
     def dims(self) -> tuple[int, ...]:
         """The widths (Matryoshka sizes) that this task trains vectors to be cut to."""
+        return ()
+
+    def cuts(self, space: Space, tower: str) -> tuple[Cut, ...]:
+        """The sizes (layer, width) that this task trains a tower's vectors to be cut to, beside `dims`."""
         return ()
 
     def prepare(self, space: Space) -> None:

@@ -43,10 +43,14 @@ class ToyEncoder(Encoder):
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
         """Byte features after `layer` blocks."""
-        x = self.table(batch["ids"])
-        for block in self.body[: layer or len(self.body)]:
-            x = x + self.dropout(torch.tanh(block(x)))
-        return Embedding(x, batch["mask"])
+        return self.hidden(batch, [layer or len(self.body)])[0]
+
+    def hidden(self, batch: Batch, layers: Sequence[int]) -> list[Embedding]:
+        """Byte features after each of the blocks named, in one pass."""
+        states = [self.table(batch["ids"])]
+        for block in self.body[: max(layers)]:
+            states.append(states[-1] + self.dropout(torch.tanh(block(states[-1]))))
+        return [Embedding(states[layer], batch["mask"]) for layer in layers]
 
     def blocks(self) -> Sequence[nn.Module]:
         """The residual blocks."""
