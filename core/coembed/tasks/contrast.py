@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from coembed.columns import Batch, linked
+from coembed.depths import Cut, cuts_of, exits_of
 from coembed.embedding import Embedding
 from coembed.objectives import Objective
 from coembed.plugins import build
@@ -74,12 +75,18 @@ class Contrast(Task):
         """The objective's."""
         return self.objective.dims
 
+    def cuts(self, space: Space, tower: str) -> tuple[Cut, ...]:
+        """The objective's, in the tower's own layers."""
+        return cuts_of(self.objective, [space[name] for name in self.towers], space[tower])
+
     def usable(self, record: Record) -> bool:
         """Whether the record has both sides of some pair."""
         return any(a in record and b in record for a, b in self.pairs)
 
     def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
         """Mean over the pairs of towers that records of the batch have, by the pairs' weights."""
+        exits = exits_of(self.objective, [space[tower] for tower in self.towers])
+        embed = embed if exits is None else partial(embed, exits=exits)
         batch = Batch.of(records)
         rows = {tower: batch.rows(tower) for tower in self.towers}
         embedded = {tower: embed(tower, at, self.roles.get(tower)) for tower, at in rows.items() if at}
