@@ -77,7 +77,7 @@ def test_nothing_is_missed(kind, queries, monkeypatch, tmp_path):
             monkeypatch.setattr("coembed.index.segment.SKETCHED", 100)
             assert all(rows == wanted for rows in found), f"{kind}, k {k}"
             assert all(len(row) == len(wanted[0]) for row in wanted)
-    assert index._segments()[0].sketch() is not None and plain._segments()[0]._sketch is None
+    assert index.segments()[0].sketch() is not None and plain.segments()[0]._sketch is None
 
 
 @pytest.mark.parametrize("longest", [1, 4])
@@ -93,7 +93,7 @@ def test_multivectors_by_codes(longest, monkeypatch):
         one.add([str(i) for i in range(700)], x)
     some = torch.arange(700) % 5 == 0
     found = [index.search(q, k=15), index.search(q, k=15, where=some)]
-    assert index._segments()[0]._sketch is not None
+    assert index.segments()[0]._sketch is not None
     monkeypatch.setattr("coembed.index.segment.SKETCHED", 10**9)
     assert found == [plain.search(q, k=15), plain.search(q, k=15, where=some)]
 
@@ -104,7 +104,7 @@ def test_codes_do_the_work(monkeypatch):
     x = like("low rank", 20_000)
     index = Exact()
     index.add([str(i) for i in range(len(x))], Embedding.from_vectors(x))
-    part = index._segments()[0]
+    part = index.segments()[0]
     read = []
     pairs = type(part).pairs
     monkeypatch.setattr(type(part), "pairs", lambda self, q, a, rows: read.append(len(rows)) or pairs(self, q, a, rows))

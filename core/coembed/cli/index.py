@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def build(args: argparse.Namespace) -> int:
     """Read, encode, index, save; anew, or into the index that is there."""
     from coembed.cli import output, target
-    from coembed.index import Exact, open_index, writing
+    from coembed.index import Stored, open_index, writing
     from coembed.plugins import load
 
     skipped = Skipped(keep=args.on_error == "skip")
@@ -78,14 +78,14 @@ def build(args: argparse.Namespace) -> int:
         parts = _items(space[args.tower], args, skipped)
         meta = {"tower": args.tower, "state": state(Path(args.space), args.tower), "role": args.role}
     out = Path(args.out) if args.out is not None else default(args.space, args.tower)
-    exact = args.kind == "exact"
-    with writing(out) if exact or args.action == "add" else nullcontext():
-        index: Index = _grown(open_index(out), out, meta) if args.action == "add" else load(args.kind, "index")
+    fresh: Index | None = None if args.action == "add" else load(args.kind, "index")
+    with writing(out) if fresh is None or isinstance(fresh, Stored) else nullcontext():
+        index = _grown(open_index(out), out, meta) if fresh is None else fresh
         count, pending = 0, 0
         for ids, vectors, payloads in parts:
             (index.update if args.action == "add" else index.add)(ids, vectors, payloads)
             count, pending = count + len(ids), pending + len(ids)
-            if isinstance(index, Exact) and pending >= STAGED:
+            if isinstance(index, Stored) and pending >= STAGED:
                 index.stage(out)
                 pending = 0
         if not count:
@@ -113,7 +113,7 @@ def build(args: argparse.Namespace) -> int:
 def delete(args: argparse.Namespace) -> int:
     """Take ids out of an index, or what passes a filter."""
     from coembed.cli import output
-    from coembed.index import Exact, open_index, writing
+    from coembed.index import Stored, open_index, writing
 
     if bool(args.inputs) == (args.where is not None):
         raise UsageError("give the IDs to delete, or --where")
@@ -122,8 +122,8 @@ def delete(args: argparse.Namespace) -> int:
         index = open_index(out)
         ids = args.inputs
         if args.where is not None:
-            if not isinstance(index, Exact):
-                raise ValueError(f"{out}: --where deletes from an exact index, this is of kind {index.kind}: name ids")
+            if not isinstance(index, Stored):
+                raise ValueError(f"{out}: an index of kind {index.kind} deletes by ids, not by --where: name them")
             ids = index.select(args.where)
         index.delete(ids)
         index.save(out)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from coembed.index.folder import IndexFileError, read_facts
 from coembed.items import describe
 from coembed.plugins import locate
 from coembed.spec import Spec
+
+if TYPE_CHECKING:
+    from coembed.index.report import IndexReport, Size
 
 Where = Tensor | NDArray[np.bool_] | Callable[[Any], bool] | Collection[str] | str
 
@@ -99,6 +102,40 @@ class Index(ABC):
     @abstractmethod
     def delete(self, ids: Collection[str]) -> None:
         """Remove rows; raises KeyError naming an id that is not there, and then removes none."""
+
+    def vectors(self, ids: Sequence[str]) -> Embedding:
+        """The vectors of some rows, as they were added or as near as the index keeps them.
+
+        Raises KeyError naming an id that is not there, ValueError if the index keeps none.
+        """
+        raise ValueError(f"index: {self.kind} gives no vectors back")
+
+    def nbytes(self) -> Size | None:
+        """Bytes in memory and on disk, codebooks, ids and payloads counted; None where they can't be known."""
+        return None
+
+    def report(
+        self, queries: Embedding | None = None, *, sample: int = 100, k: int = 10, exact: Index | None = None
+    ) -> IndexReport:
+        """Recall@k against brute force, true bytes, and milliseconds a query, measured now.
+
+        Queries are `sample` rows of the index, each of which then does not count as its own neighbour, or `queries`.
+        Brute force goes over the vectors that the index keeps, or those of `exact`, an index of the same ids; without
+        either the recall is not known. Raises ValueError for an empty index.
+
+        >>> from coembed.index import Exact
+        >>> index = Exact()
+        >>> index.add([str(i) for i in range(50)], Embedding.from_vectors(torch.eye(50)))
+        >>> index.report(k=5).recall
+        1.0
+        """
+        from coembed.index.report import measure
+
+        return measure(self, queries, sample, k, exact, self.describe())
+
+    def describe(self) -> str:
+        """What the index says of itself beyond its kind, such as why it was chosen; "" for nothing."""
+        return ""
 
     @abstractmethod
     def save(self, folder: Path | str) -> None:

@@ -19,7 +19,10 @@ _PAIRS = 1 << 9  # rows scored by themselves at once, so that they stay in cache
 class Segment:
     """N rows: ids and payloads, `vectors` `[sum T, D]` one row after another, `lengths` `[N]` (None: one vector each).
 
-    `gone` `[N]` marks what was deleted, `file` is its name on disk once it is there, `gone_file` that of the marks.
+    Vectors are float32; an index that looks at them rarely may keep float16, or int8 times `scales` `[sum T]`, or none
+    (`[sum T, 0]`). `codes` are what it searches instead, by name, one for each row `[N, …]`. `gone` `[N]` marks what
+    was deleted. `file`, `codes_file` and `gone_file` are the names on disk once it is there; `sketched` says whether a
+    sketch may be made.
     """
 
     rows: Rows
@@ -28,6 +31,10 @@ class Segment:
     gone: Tensor | None = None
     file: str | None = None
     gone_file: str | None = None
+    scales: Tensor | None = None
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    codes_file: str | None = None
+    sketched: bool = True
     _sketch: Sketch | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -35,6 +42,9 @@ class Segment:
         total = count if self.lengths is None else int(self.lengths.sum())
         if total != len(self.vectors) or (self.lengths is not None and len(self.lengths) != count):
             raise ValueError(f"{count} rows with {len(self.vectors)} vectors do not fit each other")
+        wrong = [name for name, codes in self.codes.items() if len(codes) != count]
+        if wrong or (self.scales is not None and len(self.scales) != total):
+            raise ValueError(f"{wrong[0] if wrong else 'scales'} do not fit {count} rows")
         self.ends = None if self.lengths is None else self.lengths.cumsum(0)  # where each row's vectors end
 
     def __len__(self) -> int:
@@ -45,17 +55,38 @@ class Segment:
         """How many rows are not deleted."""
         return len(self) - (0 if self.gone is None else int(self.gone.sum()))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of vectors and codes."""
+        return self.vectors.nbytes + sum(codes.nbytes for codes in self.codes.values())
+
+    def length(self, row: int) -> int:
+        """How many vectors a row has."""
+        return 1 if self.lengths is None else int(self.lengths[row])
+
     def kept(self) -> Tensor:
         """The rows that are not deleted, in order."""
         return torch.arange(len(self)) if self.gone is None else (~self.gone).nonzero().flatten()
 
     def sketch(self) -> Sketch | None:
         """The sketch; made when first asked for, None where it would not pay or could not be trusted."""
-        if not available():
+        if not self.sketched or not available():
             return None
         if self._sketch is None and len(self.vectors) >= SKETCHED:
             self._sketch = sketch(self.vectors)
         return self._sketch
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What segments must have in common to be joined."""
+        return self.vectors.dtype, self.vectors.shape[1], self.scales is None, *sorted(self.codes)
+
+    def floats(self, at: Tensor) -> Tensor:
+        """Vectors in float32 `[P, D]`, by where they stand (see `at`)."""
+        found = self.vectors[at]
+        if self.scales is not None:
+            return found.float() * self.scales[at, None]
+        return found.float()
 
     def at(self, rows: Tensor) -> Tensor:
         """Where the vectors of some rows stand `[sum T]`."""
@@ -74,10 +105,10 @@ class Segment:
         alone = torch.ones(len(rows), dtype=torch.bool) if self.lengths is None else self.lengths[rows] == 1
         summed = q.values.sum(1)
         for part in alone.nonzero().flatten().split(_PAIRS):
-            scores[part] = (self.vectors[self._first(rows[part])] * summed[queries[part]]).sum(1)
+            scores[part] = (self.floats(self._first(rows[part])) * summed[queries[part]]).sum(1)
         for i in (~alone).nonzero().flatten().tolist():
             tokens = q.values[queries[i]][q.mask[queries[i]]]
-            scores[i] = (tokens @ self.vectors[self.at(rows[i : i + 1])].T).amax(1).sum()
+            scores[i] = (tokens @ self.floats(self.at(rows[i : i + 1])).T).amax(1).sum()
         return scores
 
     def _first(self, rows: Tensor) -> Tensor:
@@ -92,27 +123,52 @@ class Segment:
         }
         if self.lengths is not None:
             tensors["lengths"] = self.lengths
+        if self.scales is not None:
+            tensors["scales"] = self.scales
         made = self.sketch()
         if made is not None:
             tensors |= {f"sketch.{name}": tensor.contiguous() for name, tensor in made.to_tensors().items()}
         return tensors
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], file: str) -> Segment:
-        """What `to_tensors` gave; raises ValueError or KeyError if it does not fit together."""
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], file: str, codes: dict[str, Tensor] | None = None, sketched: bool = True
+    ) -> Segment:
+        """What `to_tensors` gave, with its codes; raises ValueError or KeyError if it does not fit together."""
         parts = {name.removeprefix("sketch."): t for name, t in tensors.items() if name.startswith("sketch.")}
         made = Sketch.from_tensors(parts) if parts else None
-        return cls(PackedRows(tensors), tensors["vectors"], tensors.get("lengths"), file=file, _sketch=made)
+        return cls(
+            PackedRows(tensors),
+            tensors["vectors"],
+            tensors.get("lengths"),
+            file=file,
+            scales=tensors.get("scales"),
+            codes=codes or {},
+            sketched=sketched,
+            _sketch=made,
+        )
 
 
 def joined(segments: list[Segment]) -> Segment:
-    """The rows of several segments that are not deleted, as one in memory."""
-    names, payloads, vectors, lengths = [], [], [], []
+    """The rows of several segments of one form that are not deleted, as one in memory."""
+    names, payloads, vectors, lengths, scales = [], [], [], [], []
+    codes: dict[str, list[Tensor]] = {name: [] for name in segments[0].codes}
     for part in segments:
         kept = part.kept()
         names += [part.rows.id(row) for row in kept.tolist()]
         payloads += [part.rows.payload(row) for row in kept.tolist()]
         vectors.append(part.vectors if part.gone is None else part.vectors[part.at(kept)])
         lengths.append(torch.ones(len(kept), dtype=torch.long) if part.lengths is None else part.lengths[kept])
+        if part.scales is not None:
+            scales.append(part.scales if part.gone is None else part.scales[part.at(kept)])
+        for name, some in codes.items():
+            some.append(part.codes[name] if part.gone is None else part.codes[name][kept])
     every = torch.cat(lengths)
-    return Segment(ListRows(names, payloads), torch.cat(vectors), None if bool((every == 1).all()) else every)
+    return Segment(
+        ListRows(names, payloads),
+        torch.cat(vectors),
+        None if bool((every == 1).all()) else every,
+        scales=torch.cat(scales) if scales else None,
+        codes={name: torch.cat(some) for name, some in codes.items()},
+        sketched=segments[0].sketched,
+    )
