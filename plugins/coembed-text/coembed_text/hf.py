@@ -20,7 +20,7 @@ from coembed.packed import Pack, PackedEncoder, Row
 from coembed.spec import EncoderSpec
 from coembed_text import checkpoint, packing
 from coembed_text.cuts import Cuts
-from coembed_text.depth import find_blocks, first_layers
+from coembed_text.depth import after_layers, find_blocks, first_layers
 from coembed_text.head import build_head
 from coembed_text.layout import Layout, Step, read_layout
 from coembed_text.locate import locate
@@ -176,6 +176,17 @@ class HfText(PackedEncoder):
         self.check_layer(layer)
         states = self._model(layer)(**{name: batch[name] for name in self.inputs}).last_hidden_state
         return Embedding(states, batch.get("keep", batch["attention_mask"]).bool(), self.sizes)
+
+    def hidden(self, batch: Batch, layers: Sequence[int]) -> list[Embedding]:
+        """Token features after each of the layers named, in one pass through the transformer."""
+        if self._blocks is None or type(self).forward is not HfText.forward:
+            return super().hidden(batch, layers)
+        self.check_layer(min(layers))
+        self.check_layer(max(layers))
+        inputs = {name: batch[name] for name in self.inputs}
+        states = after_layers(self.model, self._blocks, layers, lambda view: view(**inputs).last_hidden_state)
+        mask = batch.get("keep", batch["attention_mask"]).bool()
+        return [Embedding(state, mask, self.sizes) for state in states]
 
     def _model(self, layer: int | None) -> Any:
         return self.model if layer is None or self._blocks is None else first_layers(self.model, self._blocks, layer)

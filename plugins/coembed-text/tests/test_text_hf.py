@@ -41,6 +41,23 @@ def any_model(request, tmp_path, load):
     return load(tmp_path)
 
 
+def test_one_pass_gives_what_a_pass_to_each_layer_gives(any_model):
+    batch, last = any_model.collate(TEXTS[:2]), any_model.layers
+    runs = []
+    hooks = [block.register_forward_hook(lambda *_: runs.append(1)) for block in any_model.blocks()]
+    with torch.inference_mode():
+        found = any_model.hidden(batch, [last, 1, 1])
+        assert len(runs) == last
+        for layer, tokens in zip([last, 1, 1], found, strict=True):
+            expected = any_model(batch, layer)
+            torch.testing.assert_close(tokens.values, expected.values, rtol=0, atol=0)
+            assert torch.equal(tokens.mask, expected.mask)
+    for hook in hooks:
+        hook.remove()
+    with pytest.raises(ValueError, match="early exits"):
+        any_model.hidden(batch, [last + 1])
+
+
 def test_early_exit_runs_only_the_first_layers(any_model):
     calls: list[int] = []
     for number, block in enumerate(any_model.blocks()):
