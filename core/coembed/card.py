@@ -27,6 +27,7 @@ def render(space: Space, towers: Mapping[str, Mapping[str, Any]]) -> str:
         "| tower | modality | encoder | weights | trained | licence |\n|---|---|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n",
+        _made(space.card.get("made", [])),
         _runs(space.card.get("runs", [])),
         _figures(space.card.get("figures", {})),
         "## Use\n\n```python\nimport coembed\n\n"
@@ -45,6 +46,18 @@ def _runs(runs: list[Mapping[str, Any]]) -> str:
         )
         lines.append(f"- {tasks}; {run['steps']} steps of {run['batch_size']}, seed {run['seed']}")
     return "## Training\n\n" + "\n".join(lines) + "\n"
+
+
+def _made(steps: list[Mapping[str, Any]]) -> str:
+    """How the space was merged or grown from others, a line a step."""
+    lines = []
+    for step in steps:
+        given = ", ".join(f"{part['role']} {part['space']} ({part['weights']})" for part in step.get("from", []))
+        plain = {key: value for key, value in step.items() if isinstance(value, (str, int, float)) and key != "by"}
+        settings = ", ".join(f"{key} {value}" for key, value in plain.items())
+        weights = f", weights {', '.join(f'{w:g}' for w in step['weights'])}" if step.get("weights") else ""
+        lines.append(f"- {step['by']}: {settings}{weights}" + (f"; of {given}" if given else ""))
+    return "## Made from other spaces\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
