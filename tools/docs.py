@@ -1,7 +1,8 @@
 """Write the generated pages of docs/, or with --check fail if one is stale.
 
-methods.md comes from methods.yaml, hooks.md from coembed.hookspecs, cli.md from the commands' own parsers, and
-components.md from the specs that the packages of this repository register.
+methods.md comes from methods.yaml, recipes.md from recipes.yaml and the measured recipes.json, hooks.md from
+coembed.hookspecs, cli.md from the commands' own parsers, and components.md from the specs that the packages of this
+repository register.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import difflib
 import importlib
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -161,8 +163,64 @@ the encoder is built.
 """
 
 
+def recipes_page() -> str:
+    """docs/recipes.md."""
+    entries = yaml.safe_load((DOCS / "recipes.yaml").read_text(encoding="utf-8"))
+    figures = json.loads((DOCS / "recipes.json").read_text(encoding="utf-8"))
+    titles = {Path(entry["recipe"]).stem: entry["title"] for entry in methods() if entry["recipe"]}
+    parts = [
+        "# Recipes: when to use what",
+        """Each recipe runs a published method with its mechanism and without, with the control that its idea calls for,
+on small real data, three seeds, equal steps for arms that are compared. The tables are what the scripts printed
+(`python tools/recipes.py`): the mean of the seeds, the least and the most. A claim *shows* if it holds in every seed and
+by more on average than the seeds' differences scatter; a claim that does not show is printed as it is. Small data on a
+CPU: read them as what happened here, not as what the method does at its own scale. `coembed-bench recipes` runs them
+all.""",
+        table(
+            ["need", "recipe", "claims that show"],
+            [(e["need"], f"[{e['name']}](#{e['name']})", _shown(figures.get(e["name"]))) for e in entries],
+        ),
+    ]
+    for entry in entries:
+        name, found = entry["name"], figures.get(entry["name"])
+        link = f"[examples/recipes/{name}.py](../examples/recipes/{name}.py)"
+        parts += [f"## {name}", f"{titles.get(name, name)}. {link}", entry["use"].strip()]
+        if found is not None:
+            parts += [_arms(found), "\n".join(_claim(claim) for claim in found["claims"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not measured"
+    return f"{sum(claim['shows'] is True for claim in found['claims'])} of {len(found['claims'])}"
+
+
+def _arms(found: dict[str, Any]) -> str:
+    runs = list(found["runs"].values())
+    metrics = list(dict.fromkeys(metric for row in runs[0].values() for metric in row))
+    turned = len(metrics) > max(4, len(runs[0]))
+    rows, columns = (metrics, list(runs[0])) if turned else (list(runs[0]), metrics)
+
+    def cell(row: str, column: str) -> str:
+        arm, metric = (column, row) if turned else (row, column)
+        values = [run[arm][metric] for run in runs if metric in run[arm]]
+        if not values or None in values:
+            return "" if not values else "not finite"
+        return f"{sum(values) / len(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+    return table(["", *columns], [(row, *(cell(row, column) for column in columns)) for row in rows])
+
+
+def _claim(claim: dict[str, Any]) -> str:
+    found = ", ".join("not finite" if d is None else f"{d:+.3g}" for d in claim["differences"])
+    verdict = {True: "shows", False: "**does not show**", None: "no verdict"}[claim["shows"]]
+    return f"- {claim['says']}: {verdict} ({claim['metric']}, {claim['better']} over {claim['than']}: {found})"
+
+
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "methods.md": ("docs/methods.yaml", methods_page),
+    "recipes.md": ("docs/recipes.yaml and docs/recipes.json", recipes_page),
     "hooks.md": ("core/coembed/hookspecs.py", hooks_page),
     "cli.md": ("core/coembed/cli", cli_page),
     "components.md": ("the registered specs", components_page),
