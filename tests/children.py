@@ -19,10 +19,11 @@ from coembed import Contrast, Objective, Pretext, Records, Space
 from coembed.aligner import Linear
 from coembed.builtin import coembed_objectives
 from coembed.cli import main
+from coembed.depths import Exits
 from coembed.distributed import ONE, Ranks, join, leave
 from coembed.embedder import Embedder
 from coembed.features import FeatureStore
-from coembed.objectives import InfoNCE, Matryoshka, Triplet, pairs
+from coembed.objectives import AdaptiveLayers, InfoNCE, Matryoshka, Matryoshka2D, Starbucks, Triplet, pairs
 from coembed.plugins import build, plugins
 from coembed.spec import resolve
 from coembed.step import Step, add_gradients, part_of_loss
@@ -43,6 +44,11 @@ VARIANTS: dict[str, Callable[[], Objective]] = {
     "distill mse": lambda: build("objective", "distill", kind="mse"),
     "matryoshka of siglip": lambda: Matryoshka("siglip", dims=(8, 3), weights=(1.0, 0.5)),
     "matryoshka of triplet": lambda: Matryoshka(Triplet(0.7), dims=(8, 3)),
+    "matryoshka2d v2": lambda: Matryoshka2D("infonce", dims=(3, 5), variant="v2", form="scores"),
+    "matryoshka2d ese": lambda: Matryoshka2D("infonce", dims=(3,), variant="ese"),
+    "starbucks of siglip, by features": lambda: Starbucks("siglip", sizes=((1, 3), (2, 5)), form="features"),
+    "starbucks that cannot share": lambda: Starbucks(Covariance(), sizes=((1, 8),)),
+    "matryoshka of layers": lambda: Matryoshka(AdaptiveLayers("infonce", kl=0.5), dims=(8, 3)),
     "that cannot share": lambda: Covariance(),
 }
 LAYOUTS = ("rows", "tokens", "two rows")  # single vectors, multi-vectors, fewer rows than three processes
@@ -96,10 +102,12 @@ def gradients(
     model.train()
     embed = Embedder(model, records, range(len(records)), {}, micro_batch=micro_batch, seed=7, ranks=ranks)
 
-    def held(name: str, rows: Sequence[int], role: str | None) -> coembed.Embedding:
+    def held(name: str, rows: Sequence[int], role: str | None, exits: Exits | None = None) -> coembed.Embedding:
         ends = list(accumulate(hold or [len(rows)]))
         chunks = [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return coembed.Embedding.cat([embed._encode(model[name], name, chunk, role) for chunk in chunks if chunk])
+        return coembed.Embedding.cat(
+            [embed._encode(model[name], name, chunk, role, exits) for chunk in chunks if chunk]
+        )
 
     loss = part_of_loss(task, records, embed if hold is None else held, model, ranks, seed=7)
     if loss.requires_grad:

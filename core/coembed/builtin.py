@@ -45,6 +45,9 @@ def coembed_objectives() -> Iterable[Spec]:
             "multi-positive": ("MultiPositive", "InfoNCE with several positives a row."),
             "distill": ("Distill", "Cosine or squared distance to a frozen tower."),
             "matryoshka": ("Matryoshka", "Any objective at several widths at once."),
+            "matryoshka2d": ("Matryoshka2D", "Any objective at a drawn depth and width; every size of one model."),
+            "starbucks": ("Starbucks", "Any objective at a fixed list of (layer, width) sizes, with their KL."),
+            "adaptive-layers": ("AdaptiveLayers", "Any objective at several depths: encoders that can stop early."),
         },
     )
 

@@ -42,6 +42,11 @@ class Matryoshka(Wrapper):
         if len(self.weights) != len(self.dims) or min(self.weights) < 0:
             raise ValueError(f"matryoshka weights {self.weights}: give one non-negative factor for each of {self.dims}")
 
+    def cuts(self, depth: int, dim: int) -> tuple[tuple[int, int], ...]:
+        """The inner objective's layers at each of the widths."""
+        layers = dict.fromkeys(layer for layer, _ in self.objective.cuts(depth, dim))
+        return tuple((layer, width) for layer in layers for width in self.dims)
+
     def forward(
         self,
         a: Embedding,
@@ -57,13 +62,14 @@ class Matryoshka(Wrapper):
             raise ValueError(f"matryoshka dims {self.dims} do not fit vectors of width {a.dim}")
         losses = []
         for dim, factor in zip(self.dims, self.weights, strict=True):
-            x, y, extra = _cut(a, dim), _cut(b, dim), None if negatives is None else _cut(negatives, dim)
+            x, y, extra = cut(a, dim), cut(b, dim), None if negatives is None else cut(negatives, dim)
             loss: Tensor = self.objective(x, y, weights=weights, keys=keys, mask=mask, negatives=extra)
             losses.append(factor * loss)
         return sum(losses[1:], start=losses[0])
 
 
-def _cut(x: Embedding, dim: int) -> Embedding:
+def cut(x: Embedding, dim: int) -> Embedding:
+    """The first `dim` dimensions at unit length, whatever was declared; as it is where that is all."""
     if dim == x.dim:
         return x
     # Hidden positions may hold NaN, which normalising would carry into their gradients.
