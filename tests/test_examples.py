@@ -273,3 +273,16 @@ def test_16_trained_heads_find_trees_and_shared_words_are_shown(run: Run) -> Non
         chance, untrained, trained, words = (numbers(line(block, name)) for name in names)
         assert trained[1] > 2.5 * max(chance[1], untrained[1]) and trained[2] < 0.6 * chance[2]
         assert words[1] > 5 * chance[1]
+
+
+def test_17_every_stage_says_what_it_found(run: Run) -> None:
+    text = run("17")
+    rows = {name: numbers(line(text, name))[-6:] for name in ("dense", "bm25", "fused", "late interaction")}
+    for one, _, ten, ceiling, _, _ in rows.values():
+        assert 0.2 < one <= ten <= ceiling <= 1
+    fused, late = rows["fused"], rows["late interaction"]
+    assert fused[3] >= max(rows["dense"][3], rows["bm25"][3]) and late[3] <= fused[3]
+    assert late[0] > fused[0], "reading the candidates again puts more right ones first"
+    assert len(re.findall(r"(?:calendar|datetime):", text.split("and, of two modules")[1].split("\n\n")[0])) == 3
+    asked, without = text.split("'read a file of a zip archive'")[1:]
+    assert "tarfile" in asked and "tarfile" not in without
