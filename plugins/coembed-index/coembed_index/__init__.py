@@ -16,3 +16,15 @@ def coembed_indexes() -> Iterator[Spec]:
         summary="A scan of eight-bit codes, rescored from the vectors on disk.",
         license="Apache-2.0",
     )
+    yield Spec(
+        name="index/binary",
+        target="coembed_index.binary:Binary",
+        summary="A scan of sign bits, rescored from the vectors on disk.",
+        license="Apache-2.0",
+    )
+    yield Spec(
+        name="index/bebr",
+        target="coembed_index.bebr:Recurrent",
+        summary="A scan of recurrent binary codes, trained on pairs; new queries can search old codes (BEBR).",
+        license="Apache-2.0",
+    )
