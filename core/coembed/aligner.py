@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,6 +43,9 @@ class Aligner(nn.Module, ABC):
 
         They are those of all items, or an even sample where there are more than 100,000.
         """
+
+    def join(self, others: Sequence[Aligner]) -> None:
+        """Meet the heads that are in a space already, when this one joins them: to share weights with them."""
 
     def forward(self, x: Embedding) -> Embedding:
         """Pool what tokens are left as `pool` says, project, normalise; raises ValueError for a wrong width."""

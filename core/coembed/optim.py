@@ -32,7 +32,7 @@ def parameter_groups(
     With `layer_decay` block i of an encoder's n gets the tower's rate times `layer_decay ** (n - i)`, what lies below
     the first block `layer_decay ** n`; the head and what lies above the blocks get the rate itself.
     Raises ValueError if nothing trains, `lr` names a tower that is not there or leaves one out, a rate is no number
-    from 0, or two towers share an encoder that one trains and the other keeps.
+    from 0, or two towers share an encoder, or weights of their heads, that one trains and the other keeps.
     Source: Clark et al. 2020, ELECTRA, appendix A (layer-wise decay).
     """
     peaks = _peaks(lr, towers)
@@ -111,6 +111,12 @@ def _check_sharing(space: Space, towers: Sequence[str]) -> None:
             raise ValueError(
                 f"two towers share one encoder, but {' and '.join(words)}: give both the same train word, or build an "
                 "encoder for each"
+            )
+        common = {id(p) for p in a.aligner.parameters()} & {id(p) for p in b.aligner.parameters()}
+        if common and a.locked != b.locked and any(not space[name].locked for name in (one, two) if name in towers):
+            raise ValueError(
+                f"towers {one} and {two} share weights of their heads, but one is locked: unlock both, lock both, or "
+                "give them heads of their own"
             )
 
 

@@ -89,6 +89,7 @@ class Space(nn.Module):
             raise ValueError(f"tower name {name!r}: use lower-case letters, digits, '_' and '-'")
         if tower.dim != self.dim:
             raise ValueError(f"tower {name} ends at width {tower.dim}, the space has {self.dim}")
+        tower.aligner.join([self[other].aligner for other in self])
         self.towers[name] = tower
 
     def __getitem__(self, name: str) -> Tower:

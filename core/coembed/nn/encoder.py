@@ -167,8 +167,8 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
                 CoembedWarning,
                 stacklevel=2,
             )
-        rows = [self.tokenizer.cut(row, self.max_length) for row in rows]
-        return rows if self.pool_prompt or not prompt else self._prompted(rows, items, prompt)
+        short: list[Row] = [self.tokenizer.cut(row, self.max_length) for row in rows]
+        return short if self.pool_prompt or not prompt else self._prompted(short, items, prompt)
 
     def _prompted(self, rows: Sequence[Row], items: Sequence[Any], prompt: str) -> list[Row]:
         texts = [prompt + self._text(item, i) for i, item in enumerate(items)]

@@ -1,0 +1,27 @@
+"""The README's examples run, and name every component."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_examples_print_what_they_should(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "example.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)), "utf-8")
+    runpy.run_path(str(tmp_path / "example.py"))
+    assert capsys.readouterr().out.splitlines() == [
+        "torch.Size([1, 1, 16])",
+        "torch.Size([1, 4, 32]) torch.Size([1, 1, 16])",
+        "True",
+    ]
+
+
+def test_every_component_is_named() -> None:
+    from coembed_heads import coembed_aligners, coembed_encoders
+
+    assert not [s.name for s in (*coembed_aligners(), *coembed_encoders()) if f"`{s.name}`" not in TEXT]
