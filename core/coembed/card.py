@@ -27,6 +27,7 @@ def render(space: Space, towers: Mapping[str, Mapping[str, Any]]) -> str:
         "| tower | modality | encoder | weights | trained | licence |\n|---|---|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n",
+        _sizes(space),
         _made(space.card.get("made", [])),
         _runs(space.card.get("runs", [])),
         _figures(space.card.get("figures", {})),
@@ -34,6 +35,20 @@ def render(space: Space, towers: Mapping[str, Mapping[str, Any]]) -> str:
         f'space = coembed.Space.load("this folder")\nvectors = space.encode("{first}", items)\n```\n',
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _sizes(space: Space) -> str:
+    """What the vectors of each tower may be cut to, a line a tower that was trained for it."""
+    lines = []
+    for name in space:
+        tower = space[name]
+        sizes = [f"the first {', '.join(map(str, tower.sizes))} dimensions"] if tower.sizes else []
+        layers = dict.fromkeys(layer for layer, _ in tower.exits)
+        for layer in layers:
+            dims = ", ".join(str(dim) for exit, dim in tower.exits if exit == layer)
+            sizes.append(f"after layer {layer} of {tower.encoder.layers}: {dims}")
+        lines += [f"- {name}: {'; '.join(sizes)}"] if sizes else []
+    return "## Sizes\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _runs(runs: list[Mapping[str, Any]]) -> str:

@@ -46,10 +46,32 @@ def exiting(tower: Tower) -> bool:
 def exits_of(objective: Objective, towers: Sequence[Tower]) -> Exits | None:
     """What an objective wants in this step, None for the full depth alone; may draw from torch's generator.
 
-    Raises ValueError if it trains layers and no tower has any that train.
+    Raises ValueError if it trains layers that no tower has.
     """
     if not objective.layered:
         return None
+    depth = _deepest(objective, towers)
+    layers = tuple(objective.exits(depth))
+    return None if layers in ((), (depth,)) else Exits(depth, layers)
+
+
+def cuts_of(objective: Objective, towers: Sequence[Tower], tower: Tower) -> tuple[Cut, ...]:
+    """The (layer, width) sizes that an objective over `towers` trains one of them to be cut to, in its own layers.
+
+    Raises ValueError as `exits_of`.
+    """
+    if not objective.layered:
+        return ()
+    depth = _deepest(objective, towers)
+    own = tower.encoder.layers if exiting(tower) else None
+    cuts = set[Cut]()
+    for layer, dim in objective.cuts(depth, tower.dim):
+        block = at_depth(layer, depth, own) if own else None
+        cuts.add((None if block == own else block, dim))
+    return tuple(sorted(cuts - {(None, tower.dim)}, key=lambda cut: (cut[0] or depth, cut[1])))
+
+
+def _deepest(objective: Objective, towers: Sequence[Tower]) -> int:
     depth = max((tower.encoder.layers or 0 for tower in towers if exiting(tower)), default=0)
     if not depth:
         names = ", ".join(tower.encoder.spec.name for tower in towers)
@@ -57,21 +79,7 @@ def exits_of(objective: Objective, towers: Sequence[Tower]) -> Exits | None:
             f"{type(objective).__name__} trains several layers, but none of {names} trains with early exits: give a "
             "tower of an encoder with layers train='all', or use matryoshka for widths alone"
         )
-    layers = tuple(objective.exits(depth))
-    return None if layers in ((), (depth,)) else Exits(depth, layers)
-
-
-def cuts_of(objective: Objective, towers: Sequence[Tower], tower: Tower) -> tuple[Cut, ...]:
-    """The (layer, width) sizes that an objective over `towers` trains one of them to be cut to, in its own layers."""
-    if not objective.layered:
-        return ()
-    depth = max((other.encoder.layers or 0 for other in towers if exiting(other)), default=1)
-    own = tower.encoder.layers if exiting(tower) else None
-    cuts = set[Cut]()
-    for layer, dim in objective.cuts(depth, tower.dim):
-        block = at_depth(layer, depth, own) if own else None
-        cuts.add((None if block == own else block, dim))
-    return tuple(sorted(cuts - {(None, tower.dim)}, key=lambda cut: (cut[0] or depth, cut[1])))
+    return depth
 
 
 def interleave(parts: Sequence[Embedding], layers: Sequence[int]) -> Embedding:

@@ -47,6 +47,7 @@ def evaluate(
     labels: bool = False,
     intervals: int = 0,
     dim: int | None = None,
+    layer: int | Mapping[str, int] | None = None,
     roles: Mapping[str, str] | None = None,
     queries: bool = False,
     batch_size: int = 32,
@@ -58,8 +59,9 @@ def evaluate(
     is what occurs in a record with the query, or, with `labels`, in a record of the same label: that joins towers which
     no record has both of, where a label names one thing (a gene's DNA and the text about its protein). Equal items (the
     same text twice) are one query and one candidate, right wherever one of them is; the candidates of a direction are
-    the items that are right for some query. `dim` cuts vectors to a Matryoshka size, `roles` gives towers the prompt of
-    a role. Each direction has
+    the items that are right for some query. `dim` cuts vectors to a Matryoshka size, `layer` stops encoders early (a
+    mapping: each tower at its own layer, those left out at full depth), `roles` gives towers the prompt of a role. Each
+    direction has
 
     - `n` queries and `candidates`, and `missing`, the vectors of either that are absent or not finite (misses);
     - `R@k` (is a right one among the first k), `MRR`, `nDCG@10`, `MAP`, `median_rank`; see `coembed.ranking` for ties;
@@ -70,8 +72,8 @@ def evaluate(
       `p_chance`, the p that MRR is no better than chance (`coembed.metrics.compare`);
     - with `queries`, the lists `query_MRR`, `query_chance_MRR` and `query_group`, to compare systems query by query.
 
-    Raises ValueError for an unknown tower or role, a `dim` that vectors can't be cut to, or a source without a record
-    for a pair.
+    Raises ValueError for an unknown tower, role or layer, a `dim` that vectors can't be cut to, or a source without a
+    record for a pair.
 
     >>> from coembed.sources import Records
     >>> from coembed.testing import toy_encoder
@@ -86,11 +88,15 @@ def evaluate(
     wanted = _wanted(space, records, pairs, labels)
     columns = {name: _column(space, name, records) for name in dict.fromkeys(name for pair in wanted for name in pair)}
     right = {(a, b): _right(records, columns[a], columns[b], labels) for a, b in wanted}  # before the long work
-    _known(roles or {}, list(space) if isinstance(space, Iterable) else list(columns), "roles names")
+    have = list(space) if isinstance(space, Iterable) else list(columns)
+    _known(roles or {}, have, "roles names")
+    layers = layer if isinstance(layer, Mapping) else {} if layer is None else dict.fromkeys(columns, layer)
+    _known(layers, have, "layer names")
     rows = {}
     for name, column in columns.items():
         asked: dict[str, Any] = {} if dim is None else {"dim": dim}
         asked |= {"role": roles[name]} if roles and name in roles else {}
+        asked |= {"layer": layers[name]} if name in layers else {}
         rows[name] = space.encode(name, column.items, batch_size=batch_size, progress=progress, **asked)
     trained: set[frozenset[str]] = getattr(space, "trained_pairs", set())
     found: dict[str, dict[str, Any]] = {}
@@ -122,12 +128,13 @@ class Retrieval:
         labels: bool = False,
         intervals: int = 0,
         dim: int | None = None,
+        layer: int | Mapping[str, int] | None = None,
         roles: Mapping[str, str] | None = None,
         batch_size: int = 32,
         progress: bool = False,
     ) -> None:
         self.ks, self.pairs, self.labels, self.intervals = tuple(ks), pairs, labels, intervals
-        self.dim, self.roles = dim, dict(roles or {})
+        self.dim, self.layer, self.roles = dim, layer, dict(roles or {})
         self.batch_size, self.progress = batch_size, progress
 
     def __call__(self, space: Encodes, source: Source) -> dict[str, dict[str, Any]]:
@@ -140,6 +147,7 @@ class Retrieval:
             labels=self.labels,
             intervals=self.intervals,
             dim=self.dim,
+            layer=self.layer,
             roles=self.roles,
             batch_size=self.batch_size,
             progress=self.progress,

@@ -86,6 +86,7 @@ def _save_tower(name: str, tower: Tower, folder: Path, copy_weights: bool) -> di
         "trained": tower.trained,
         "locked": tower.locked,
         "sizes": list(tower.sizes),
+        "exits": [list(exit) for exit in tower.exits],
     }
 
 
@@ -157,6 +158,7 @@ def _load_tower(folder: Path, name: str, entry: dict[str, Any], given: Tower | N
     if (here / "lora.safetensors").exists():
         tower.encoder.load_state_dict(weights.read(here / "lora.safetensors"), strict=False)
     tower.locked, tower.trained, tower.sizes = entry["locked"], entry["trained"], tuple(entry["sizes"])
+    tower.exits = tuple((layer, dim) for layer, dim in entry.get("exits", []))  # none in older folders
     if tower.encoder.fingerprint() != entry["fingerprint"]:
         where = tower.encoder.source or "its own weights"
         raise SpaceError(f"{folder}: the encoder of tower {name} ({where}) is not the one it was saved with")

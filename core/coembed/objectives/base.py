@@ -43,7 +43,10 @@ class Objective(nn.Module, ABC):
         return ()
 
     def cuts(self, depth: int, dim: int) -> tuple[tuple[int, int], ...]:
-        """The sizes (layer, width) that it trains vectors of `depth` layers and width `dim` to be cut to."""
+        """The sizes (layer, width) that it trains vectors of `depth` layers and width `dim` to be cut to.
+
+        Raises ValueError for a layer or a width that they lack: asked before a run begins.
+        """
         return ()
 
     @abstractmethod

@@ -54,6 +54,7 @@ class Starbucks(Layers):
 
     def cuts(self, depth: int, dim: int) -> tuple[tuple[int, int], ...]:
         """The sizes, and the full one; of each the widths that the inner objective trains too."""
+        self.exits(depth)
         own = {(layer, width) for layer, size in {*self.pairs, (depth, dim)} for width in (*self.objective.dims, size)}
         return tuple(sorted((layer, width) for layer, width in own if width <= dim))
 
