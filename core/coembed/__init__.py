@@ -36,6 +36,12 @@ _EXPORTS = {
     "Contrast": "tasks",
     "Pretext": "tasks",
     "Task": "tasks",
+    "Stage": "stages",
+    "Miner": "mining",
+    "Mined": "mining",
+    "mine": "mining",
+    "Memory": "bank",
+    "Ramp": "ramp",
     "fit": "train",
     "Index": "index",
     "Hit": "index",
@@ -59,6 +65,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from coembed.aligner import Aligner as Aligner
+    from coembed.bank import Memory as Memory
     from coembed.embedding import Embedding as Embedding
     from coembed.embedding import similarity as similarity
     from coembed.encoder import Encoder as Encoder
@@ -67,11 +74,15 @@ if TYPE_CHECKING:
     from coembed.index import Hit as Hit
     from coembed.index import Index as Index
     from coembed.items import BadItem as BadItem
+    from coembed.mining import Mined as Mined
+    from coembed.mining import Miner as Miner
+    from coembed.mining import mine as mine
     from coembed.objectives import Matryoshka as Matryoshka
     from coembed.objectives import Objective as Objective
     from coembed.plugins import CoembedWarning as CoembedWarning
     from coembed.plugins import PluginError as PluginError
     from coembed.plugins import load as load
+    from coembed.ramp import Ramp as Ramp
     from coembed.sources import Record as Record
     from coembed.sources import Records as Records
     from coembed.sources import Source as Source
@@ -80,6 +91,7 @@ if TYPE_CHECKING:
     from coembed.spec import Spec as Spec
     from coembed.spec import SpecError as SpecError
     from coembed.spec import resolve as resolve
+    from coembed.stages import Stage as Stage
     from coembed.tasks import Contrast as Contrast
     from coembed.tasks import Pretext as Pretext
     from coembed.tasks import Task as Task

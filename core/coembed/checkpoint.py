@@ -92,6 +92,18 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def step_of(path: Path) -> int:
+    """The number of steps done that a checkpoint's name says.
+
+    >>> step_of(Path("step-00000040.safetensors"))
+    40
+    """
+    found = NAME.fullmatch(path.name)
+    if found is None:
+        raise ValueError(f"{path}: no checkpoint, whose name is like step-00000040.safetensors")
+    return int(found[1])
+
+
 def configuration(path: Path) -> dict[str, Any]:
     """The configuration that a checkpoint was made with; raises WeightsError if the file is damaged."""
     from safetensors import SafetensorError, safe_open

@@ -40,7 +40,8 @@ class ItemKeys:
 class Columns(Sequence[Record]):
     """Records, and what steps ask of all of them: who has which tower, weights, equal things as equal numbers.
 
-    `places` are their positions in their source, whose keys are in `shared`.
+    `places` are their positions in their source, whose keys are in `shared`. The first `drawn` records (None: all) make
+    batches; those behind can only be somebody's negatives.
 
     >>> columns = Columns([Record({"a": 1, "b": 2}, id="x"), Record({"a": 1}, id="y", weight=0.5)])
     >>> columns.having("b"), columns.weights
@@ -48,9 +49,14 @@ class Columns(Sequence[Record]):
     """
 
     def __init__(
-        self, records: Sequence[Record], places: np.ndarray | None = None, shared: ItemKeys | None = None, size: int = 0
+        self,
+        records: Sequence[Record],
+        places: np.ndarray | None = None,
+        shared: ItemKeys | None = None,
+        size: int = 0,
+        drawn: int | None = None,
     ) -> None:
-        self.records = records
+        self.records, self.drawn = records, len(records) if drawn is None else drawn
         self.places = np.arange(len(records)) if places is None else places
         self._shared, self._size = shared or ItemKeys(), size or len(records)
         self._having: dict[str, Tensor] = {}
@@ -111,13 +117,25 @@ class Columns(Sequence[Record]):
 class Batch(Sequence[Record]):
     """The records of one step: positions `at` of a task's columns.
 
-    >>> batch = Batch(Columns([Record({"a": i}, id=str(i)) for i in range(4)]), [2, 0])
-    >>> [record.id for record in batch], batch.rows("a")
-    (['2', '0'], range(0, 2))
+    `hard` `[B, k]` holds the positions of each row's hard negatives, -1 for none. Those that are no rows of the batch
+    come behind its rows, each once, as rows `extra`: they are there to be embedded and are not counted otherwise.
+
+    >>> batch = Batch(Columns([Record({"a": i}, id=str(i)) for i in range(4)]), [2, 0], torch.tensor([[1], [2]]))
+    >>> [record.id for record in batch], batch.rows("a"), batch.extra, batch[2].id
+    (['2', '0'], range(0, 2), range(2, 3), '1')
     """
 
-    def __init__(self, columns: Columns, at: Sequence[int]) -> None:
-        self.columns, self.at = columns, torch.tensor(at, dtype=torch.int64)
+    def __init__(self, columns: Columns, at: Sequence[int], hard: Tensor | None = None) -> None:
+        self.columns, self.at, self.hard = columns, torch.tensor(at, dtype=torch.int64), hard
+        self._size = len(self.at)
+        if hard is not None:
+            named = hard[hard >= 0].unique()
+            self.at = torch.cat([self.at, named[~torch.isin(named, self.at)]])
+
+    @property
+    def extra(self) -> range:
+        """The rows of hard negatives from outside of the batch."""
+        return range(self._size, len(self.at))
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Batch:
@@ -125,24 +143,23 @@ class Batch(Sequence[Record]):
         return records if isinstance(records, Batch) else cls(Columns(records), range(len(records)))
 
     def __len__(self) -> int:
-        return len(self.at)
+        return self._size
 
     @overload
     def __getitem__(self, row: int) -> Record: ...
     @overload
     def __getitem__(self, row: slice) -> Sequence[Record]: ...
     def __getitem__(self, row: int | slice) -> Record | Sequence[Record]:
-        chosen = self.at[row]
         if isinstance(row, slice):
-            return [self.columns.records[i] for i in chosen.tolist()]
-        return self.columns.records[int(chosen)]
+            return [self.columns.records[i] for i in self.at[: self._size][row].tolist()]
+        return self.columns.records[int(self.at[row])]
 
     def __iter__(self) -> Iterator[Record]:
-        return (self.columns.records[i] for i in self.at.tolist())
+        return (self.columns.records[i] for i in self.at[: self._size].tolist())
 
     def rows(self, *towers: str) -> Sequence[int]:
         """The rows that have all of these towers; a range where it is all rows."""
-        have = torch.stack([self.columns.having(tower)[self.at] for tower in towers]).all(0)
+        have = torch.stack([self.columns.having(tower)[self.at[: self._size]] for tower in towers]).all(0)
         return range(len(self)) if bool(have.all()) else have.nonzero().flatten().tolist()
 
     def weights(self, rows: Sequence[int]) -> Tensor:
@@ -153,24 +170,33 @@ class Batch(Sequence[Record]):
         """Numbers of rows, equal where `key` is; see `Columns.numbers`."""
         return self.columns.numbers(name, self.positions(rows), key)
 
+    def hard_of(self, rows: Sequence[int]) -> Tensor:
+        """The positions `[n, k]` of the hard negatives of rows; none (k = 0) in a batch that came without."""
+        return torch.zeros(len(rows), 0, dtype=torch.int64) if self.hard is None else self.hard[torch.tensor(rows)]
+
     def positions(self, rows: Sequence[int]) -> Tensor:
         """The positions of rows among the columns."""
         return self.at[rows.start : rows.stop] if isinstance(rows, range) else self.at[torch.tensor(rows)]
 
 
 def read_columns(tasks: Sequence[Task]) -> list[Columns]:
-    """The usable records of every task."""
+    """Every task's usable records, and behind them those that can be negatives only."""
     shared: dict[int, ItemKeys] = {}
     found = []
     for task in tasks:
-        records, places, count = [], [], 0
+        drawn: list[tuple[int, Record]] = []
+        spare: list[tuple[int, Record]] = []
+        count = 0
         for place, record in enumerate(task.source):
             count += 1
             if task.usable(record):
-                records.append(record)
-                places.append(place)
+                drawn.append((place, record))
+            elif task.candidate(record):
+                spare.append((place, record))
         keys = shared.setdefault(id(task.source), ItemKeys())
-        found.append(Columns(records, np.array(places, np.int64), keys, count))
+        both = drawn + spare
+        places = np.array([place for place, _ in both], np.int64)
+        found.append(Columns([record for _, record in both], places, keys, count, len(drawn)))
     return found
 
 

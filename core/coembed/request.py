@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coembed.space import Space
+    from coembed.stages import Stage
 
 
 def tasks_of(
-    space: Space, source: str | Path | Source | None, objective: str | Objective, tasks: Sequence[Task] | None
+    space: Space,
+    source: str | Path | Source | None,
+    objective: str | Objective,
+    tasks: Sequence[Task] | None,
+    stages: Sequence[Stage] | None = None,
 ) -> list[Task]:
     """The tasks that are given, or one contrast for every pair of the space's towers that some record has both of.
 
@@ -32,8 +37,11 @@ def tasks_of(
         raise TypeError(
             f"a Space is expected, got a {type(space).__name__}: Space({{'text': …, 'image': …}}) makes one"
         )
+    _check_stages(stages)
     if tasks is not None:
         return _checked(tasks, source)
+    if source is None and stages is not None and all(stage.tasks is not None for stage in stages):
+        return []
     if source is None:
         raise ValueError("fit needs a source of records, or tasks")
     built = source_from(source)
@@ -43,6 +51,22 @@ def tasks_of(
         have, want = ", ".join(built.towers) or "nothing", ", ".join(space)
         raise ValueError(f"no record has items for two towers of the space: records have {have}, towers are {want}")
     return [Contrast(built, pair, objective) for pair in combinations(space, 2) if pair in shared]
+
+
+def _check_stages(stages: Sequence[Stage] | None) -> None:
+    from coembed.stages import Stage
+
+    if stages is None:
+        return
+    if isinstance(stages, Stage):
+        raise TypeError("stages is one Stage: a list is expected, stages=[stage, …]")
+    if not stages:
+        raise ValueError("stages is empty: give one stage or more, or none for a run in one piece")
+    for position, stage in enumerate(stages):
+        if not isinstance(stage, Stage):
+            raise TypeError(f"element {position} of stages is a {type(stage).__name__}: a coembed.Stage is expected")
+        if stage.tasks is not None:
+            _checked(stage.tasks, None)
 
 
 def _checked(tasks: Sequence[Task], source: object) -> list[Task]:

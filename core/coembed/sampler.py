@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
+
+from coembed.batches import Batches, Epoch, Mixed
 
 
 def counter(*parts: object) -> int:
@@ -35,8 +38,9 @@ class Schedule:
     """Batches of several tasks over many steps, without a state of its own.
 
     Task i has `sizes[i]` records and gets `shares[i]` of the steps, spread evenly. Each task goes through its records
-    in an order of its own each epoch, `batch_size` at a time; what does not fill a batch is left for another epoch's
-    order, and a task smaller than the batch gives all it has. Raises ValueError if a task has no records.
+    in an order of its own each epoch, `batch_size` at a time, put together as its `ways[i]` says (default: `Mixed`);
+    what does not fill a batch is left for another epoch's order, and a task smaller than the batch gives all it has.
+    Raises ValueError if a task has no records.
 
     >>> schedule = Schedule([5, 2], [1.0, 1.0], batch_size=2, steps=4, seed=0)
     >>> [task for task, _ in map(schedule.batch, range(4))]
@@ -44,30 +48,44 @@ class Schedule:
     """
 
     def __init__(
-        self, sizes: Sequence[int], shares: Sequence[float], *, batch_size: int, steps: int, seed: int
+        self,
+        sizes: Sequence[int],
+        shares: Sequence[float],
+        *,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        ways: Sequence[Batches] | None = None,
     ) -> None:
         for task, size in enumerate(sizes):
             if size < 1:
                 raise ValueError(f"task {task} has no usable record")
         self.sizes, self.batch_size, self.seed = list(sizes), batch_size, seed
-        self.per_epoch = [max(1, size // batch_size) for size in sizes]
+        self.ways = [Mixed() for _ in sizes] if ways is None else list(ways)
+        self.per_epoch = [way.count(size, batch_size) for way, size in zip(self.ways, self.sizes, strict=True)]
         self._turns = _turns(shares, steps)
-        self._order: dict[int, tuple[int, np.ndarray]] = {}
+        self._epochs: dict[int, tuple[int, Epoch]] = {}
 
     def batch(self, step: int) -> tuple[int, list[int]]:
         """The task of a step and the positions of its records."""
         task, count = self._turns[step]
         epoch, place = divmod(count, self.per_epoch[task])
-        order = self._permutation(task, epoch)
-        return task, order[place * self.batch_size : (place + 1) * self.batch_size].tolist()
+        return task, self._epoch(task, epoch).batches[place].tolist()
 
-    def _permutation(self, task: int, epoch: int) -> np.ndarray:
-        cached = self._order.get(task)
+    def hard(self, step: int) -> Tensor | None:
+        """The hard negatives `[B, k]` that come with the batch of a step, if its way of making batches has any."""
+        task, count = self._turns[step]
+        epoch, place = divmod(count, self.per_epoch[task])
+        found = self._epoch(task, epoch).hard
+        return found[place] if found is not None else None
+
+    def _epoch(self, task: int, epoch: int) -> Epoch:
+        cached = self._epochs.get(task)
         if cached is None or cached[0] != epoch:
             # Philox is counter-based and specified: the order is the same on every machine.
-            bits = np.random.Philox(key=counter(self.seed, "order", task, epoch))
-            cached = (epoch, np.random.Generator(bits).permutation(self.sizes[task]))
-            self._order[task] = cached
+            random = np.random.Generator(np.random.Philox(key=counter(self.seed, "order", task, epoch)))
+            cached = (epoch, self.ways[task].epoch(self.sizes[task], self.batch_size, random))
+            self._epochs[task] = cached
         return cached[1]
 
 

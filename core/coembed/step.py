@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from coembed.columns import Batch, Columns
+from coembed.columns import Batch
 from coembed.distributed import ONE, Ranks
 from coembed.embedder import Embedder, Features, seeded
+from coembed.moment import Moment, at
 from coembed.objectives.scale import Scale
 from coembed.optim import rate_factor
 from coembed.sampler import Schedule, counter
 from coembed.sharing import ALONE, shared
 from coembed.sources import Record
+from coembed.stages import Leg
 from coembed.tasks import Contrast, Pretext, Task
 
 if TYPE_CHECKING:
@@ -30,19 +32,15 @@ if TYPE_CHECKING:
 class Step:
     """Takes step s of a run: which records, which task and all randomness are functions of the seed and s.
 
-    `records` and `features` are those of each task; `precision` is "fp32" or "bf16". Several processes (`ranks`) take
-    the step together and end it with the same weights.
+    `leg` is the stage that the step belongs to, `features` those of each task of the run; `precision` is "fp32" or
+    "bf16". Several processes (`ranks`) take the step together and end it with the same weights.
     """
 
     space: Space
-    tasks: Sequence[Task]
-    records: Sequence[Columns]
+    leg: Leg
     features: Mapping[int, Features]
     schedule: Schedule
     optimizer: torch.optim.Optimizer
-    total: int
-    warmup: float
-    clip: float
     micro_batch: int | None
     precision: str
     seed: int
@@ -52,15 +50,19 @@ class Step:
         """Take a step; returns its row of the history. Raises ValueError if the loss is not finite."""
         began = time.perf_counter()
         device = next(self.space.parameters()).device
-        index, at = self.schedule.batch(step)
-        task, batch = self.tasks[index], Batch(self.records[index], at)
-        factor = rate_factor(step, self.total, self.warmup)
+        within = step - self.leg.start
+        place, rows = self.schedule.batch(within)
+        index, task, columns = self.leg.numbers[place], self.leg.tasks[place], self.leg.columns[place]
+        own = counter(self.seed, "step", step)  # all randomness of a step, so that it can happen again
+        hard = [found for found in (self.schedule.hard(within), task.hard(columns, rows, own)) if found is not None]
+        batch = Batch(columns, rows, torch.cat(hard, dim=1) if hard else None)
+        factor = rate_factor(within, self.leg.steps, self.leg.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        own = counter(self.seed, "step", step)  # all randomness of a step, so that it can happen again
         features = self.features.get(index, {})
-        embed = Embedder(self.space, batch, at, features, micro_batch=self.micro_batch, seed=own, ranks=self.ranks)
-        with self._autocast(device):
+        places = batch.at.tolist()
+        embed = Embedder(self.space, batch, places, features, micro_batch=self.micro_batch, seed=own, ranks=self.ranks)
+        with self._autocast(device), at(Moment.of(within, self.leg.steps, self.leg.start)):
             loss = part_of_loss(task, batch, embed, self.space, self.ranks, own)
         value = self.ranks.add(loss.detach().clone()).item()  # before the check, so that all ranks stop or none
         if not math.isfinite(value):
@@ -70,11 +72,11 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:  # a part without rows of its own may not
             loss.backward()
-        with self._autocast(device):
+        with self._autocast(device), at(Moment.of(within, self.leg.steps, self.leg.start)):
             embed.backward()
         add_gradients(self.ranks, parameters, task)
-        if self.clip:
-            nn.utils.clip_grad_norm_(parameters, self.clip)
+        if self.leg.clip:
+            nn.utils.clip_grad_norm_(parameters, self.leg.clip)
         self.optimizer.step()
         self.ranks.equalize(buffer for module in (self.space, task) for buffer in moving(module))
         rate = self.optimizer.param_groups[0]["lr"]

@@ -20,12 +20,11 @@ from coembed.features import FeatureStore
 from coembed.frozen import digest, frozen_features, sample
 from coembed.history import History
 from coembed.objectives import Objective
-from coembed.optim import parameter_groups
 from coembed.progress import bar
-from coembed.request import check_numbers, check_usable, tasks_of
-from coembed.sampler import Schedule, proportions
+from coembed.request import check_numbers, tasks_of
 from coembed.sources import Source
 from coembed.sources.given import source_from
+from coembed.stages import Leg, Stage, distinct, legs
 from coembed.step import Step
 from coembed.stopping import between_steps
 from coembed.tasks import Task
@@ -42,6 +41,7 @@ def fit(
     *,
     objective: str | Objective = "infonce",
     tasks: Sequence[Task] | None = None,
+    stages: Sequence[Stage] | None = None,
     epochs: float = 10,
     steps: int | None = None,
     batch_size: int = 256,
@@ -69,7 +69,8 @@ def fit(
     """Train a space on pairs: the aligners of unlocked towers, and of their encoders what the train words say.
 
     Give `source` (a registered name, a file or folder, an object) and `objective` (every pair of the space's towers
-    that records share becomes a task), or `tasks`.
+    that records share becomes a task), or `tasks`. `stages` follow each other in one run, each with what it changes of
+    these settings, its own warm-up and cosine; see `coembed.stages.Stage`.
     `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
     the same gradient and less memory: "auto" is all rows where memory allows, else the most that it does, measured when
     a run begins and kept when it is resumed.
@@ -99,7 +100,7 @@ def fit(
     >>> len(coembed.fit(space, pairs, steps=2, cache=False).losses)
     2
     """
-    tasks = tasks_of(space, source, objective, tasks)
+    given = tasks_of(space, source, objective, tasks, stages)
     held_out = source_from(held_out) if held_out is not None else None
     check_numbers(
         {"epochs": epochs, "steps": steps, "batch_size": batch_size, "warmup": warmup}
@@ -110,22 +111,34 @@ def fit(
     tracking.check(tracker)
     device = next(space.parameters()).device
     ranks = join(cpu=device.type == "cpu")
+    parts = list(stages) if stages is not None else [Stage()]
+    own = [stage.of(given) for stage in parts]
+    tasks = distinct(own)
     for task in tasks:
         task.prepare(space)
     records = read_columns(tasks)
-    check_usable(tasks, [len(usable) for usable in records], batch_size)
-    per_epoch = sum(max(1, len(usable) // batch_size) for usable in records)
-    total = steps if steps is not None else max(1, round(epochs * per_epoch))
-    batches = [max(1, len(usable) // batch_size) for usable in records]
-    shares = proportions(batches, [task.weight for task in tasks], mixing)
-    schedule = Schedule([len(u) for u in records], shares, batch_size=batch_size, steps=total, seed=seed)
+    for task, columns in zip(tasks, records, strict=True):
+        task.attach(columns)
+    plan = {
+        "steps": steps,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "mixing": mixing,
+        "lr": lr,
+        "layer_decay": layer_decay,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "clip": clip,
+    }
+    way = legs(parts, own, tasks, records, plan)
+    total = way[-1].end
 
     modules: dict[str, nn.Module] = {f"task{i}": task.to(device) for i, task in enumerate(tasks)}
     towers = sorted({tower for task in tasks for tower in task.towers})
     for name in towers:
         if space[name].trainable():  # a frozen encoder stays as it is: its digest says that it is the same
             modules[f"tower-{name}"] = space[name].aligner if space[name].frozen else space[name]
-    optimizer = torch.optim.AdamW(parameter_groups(space, tasks, towers, lr, weight_decay, layer_decay))
+    optimizers = [leg.optimizer(space, towers) for leg in way]
     trains = {f"{name}.{key}": p for name in towers for key, p in space[name].trainable().items()}
     average = Averages(trains, ema) if ema is not None else None
     if average is not None:
@@ -143,7 +156,8 @@ def fit(
     elif newest:  # what the run began with, since parts of another size draw and round otherwise
         rows = checkpoint.configuration(Path(newest)).get("micro_batch")
     else:
-        size, known = -(-batch_size // ranks.world), frozen if cache else ()
+        known = frozen if cache else ()
+        size = max(-(-leg.batch_size * (1 + task.further) // ranks.world) for leg in way for task in leg.tasks)
 
         def fitting(budget: int) -> int | None:
             return memory.micro_batch(space, tasks, records, known, size, budget, precision, checkpointing)
@@ -152,15 +166,11 @@ def fit(
     settings = {
         "tasks": [task.describe() for task in tasks],
         "train": {name: "locked" if space[name].locked else space[name].train_word for name in towers},
+        **{name: value for name, value in plan.items() if name != "epochs"},
         "steps": total,
-        "batch_size": batch_size,
-        "micro_batch": rows,
-        "mixing": mixing,
         "lr": dict(lr) if isinstance(lr, Mapping) else lr,
-        "layer_decay": layer_decay,
-        "weight_decay": weight_decay,
-        "warmup": warmup,
-        "clip": clip,
+        "micro_batch": rows,
+        **({"stages": [leg.describe() for leg in way]} if stages is not None else {}),
         "ema": ema,
         "precision": precision,
         "compile": compile,
@@ -183,14 +193,13 @@ def fit(
         seen = [part[name] for part in features.values() if name in part]
         if seen and not space[name].locked and type(space[name].aligner).adapt is not Aligner.adapt:
             space[name].aligner.adapt(sample(seen).to(device))
-    start = checkpoint.restore(Path(newest), modules, optimizer, run, ranks.world) if newest else 0
+    start = checkpoint.step_of(Path(newest)) if newest else 0
+    if newest:
+        here = next(i for i, leg in enumerate(way) if start <= leg.end) if start <= total else -1
+        checkpoint.restore(Path(newest), modules, optimizers[here], run, ranks.world)
     history = History(folder / "history.jsonl" if folder is not None and ranks.main else None, resumed_at=start)
     if start:
         history.rows = ranks.word(history.rows)
-
-    take = Step(
-        space, tasks, records, features, schedule, optimizer, total, warmup, clip, rows, precision, seed, ranks
-    )  # fmt: skip
 
     def log(row: dict[str, Any]) -> None:
         history.log(row)
@@ -213,20 +222,28 @@ def fit(
         ):
             advance(start)
             measure(start)  # a run that was stopped between a checkpoint and its figures
-            for step in range(start, total):
-                row = take(step)
-                if average is not None:
-                    average.update(step + 1)
-                log(row)
-                advance(1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.1e}")
-                done = step + 1
-                stop = folder is not None and ranks.any(stopped())
-                if folder is not None and ranks.main and (stop or done == total or done % checkpoint_every == 0):
-                    history.sync()
-                    checkpoint.save(folder / "checkpoints", done, modules, optimizer, run, ranks.world)
-                if stop and done < total:
-                    raise KeyboardInterrupt
-                measure(done)
+            for leg, optimizer in zip(way, optimizers, strict=True):
+                if leg.end <= start:
+                    continue
+                if leg.start >= start:  # and not resumed in its midst
+                    _begin(leg, space, store, ranks, progress)
+                take = Step(
+                    space, leg, features, leg.schedule(seed), optimizer, rows, precision, seed, ranks
+                )  # fmt: skip
+                for step in range(max(start, leg.start), leg.end):
+                    row = take(step) if stages is None else {**take(step), "stage": way.index(leg)}
+                    if average is not None:
+                        average.update(step + 1)
+                    log(row)
+                    advance(1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.1e}")
+                    done = step + 1
+                    stop = folder is not None and ranks.any(stopped())
+                    if folder is not None and ranks.main and (stop or done == total or done % checkpoint_every == 0):
+                        history.sync()
+                        checkpoint.save(folder / "checkpoints", done, modules, optimizer, run, ranks.world)
+                    if stop and done < total:
+                        raise KeyboardInterrupt
+                    measure(done)
         ranks.wait()
         if average is not None:
             average.settle()
@@ -234,6 +251,18 @@ def fit(
         space.eval()
     _sign(space, tasks, towers, settings, history)
     return history
+
+
+def _begin(leg: Leg, space: Space, store: FeatureStore | None, ranks: Ranks, progress: bool) -> None:
+    """Let the tasks of a stage look at the space as it is; one process does, and gives the others what it found."""
+    space.eval()
+    if ranks.main:
+        with space.cached(store):
+            for task, columns in zip(leg.tasks, leg.columns, strict=True):
+                task.refresh(space, columns, progress)
+    space.train()
+    ranks.wait()
+    ranks.equalize(buffer for task in leg.tasks for buffer in task.buffers())
 
 
 def _agree(ranks: Ranks, run: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
+from coembed.batches import Batches, Mixed
+from coembed.columns import Columns
 from coembed.depths import Cut, Exits
 from coembed.embedding import Embedding
 from coembed.sources import Record, Source
@@ -35,6 +37,7 @@ class Task(nn.Module, ABC):
         if weight <= 0:
             raise ValueError(f"task weight {weight} must be positive")
         self.source, self.towers, self.weight = source_from(source), tuple(towers), weight
+        self.batches: Batches = Mixed()
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -56,6 +59,26 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def usable(self, record: Record) -> bool:
         """Whether a record can be part of this task's batches."""
+
+    def candidate(self, record: Record) -> bool:
+        """Whether a record that is not usable can still be a negative of others."""
+        return False
+
+    def attach(self, columns: Columns) -> None:
+        """Look at the records, once they are read; called once before training."""
+        self.batches.attach(columns)
+
+    def refresh(self, space: Space, columns: Columns, progress: bool) -> None:
+        """Look again, with the space as it is at the start of a stage; of several processes the first does."""
+
+    @property
+    def further(self) -> int:
+        """How many records a batch needs at most for each of its own, beside it."""
+        return 0
+
+    def hard(self, columns: Columns, at: Sequence[int], seed: int) -> Tensor | None:
+        """The positions `[B, k]` of hard negatives of the records at `at`, -1 for none; None for a task without."""
+        return None
 
     @abstractmethod
     def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from coembed.columns import Batch, linked
+from coembed import batches as ways
+from coembed.bank import Memory
+from coembed.columns import Batch, Columns
 from coembed.depths import Cut, cuts_of, exits_of
 from coembed.embedding import Embedding
+from coembed.locality import Locality
+from coembed.mining import Mined, Miner, negatives_given
+from coembed.moment import current
+from coembed.neighbours import Neighbours
 from coembed.objectives import Objective
 from coembed.plugins import build
+from coembed.same import SAME, Same
 from coembed.sources import Record, Source
 from coembed.tasks.base import Embed, Task
+from coembed.tasks.negatives import Banks, further, left_out
 
 if TYPE_CHECKING:
     from coembed.space import Space
-
-SAME = ("content", "id", "label", "group")
 
 
 class Contrast(Task):
@@ -32,7 +40,14 @@ class Contrast(Task):
     record may lack any. `pairs` as a mapping gives each pair its weight in the loss: {("dna", "text"): 2.0, …}.
     `objective` is a registered name or an object; each pair of towers shares it. `same` says which rows are one thing
     and so no negatives of each other: "content" (an item of either side is equal), "id", "label" or "group". `roles`
-    gives towers the prompt of a role. Raises ValueError for a pair of other towers or a weight that is not positive.
+    gives towers the prompt of a role.
+
+    Of one pair of towers, `negatives` are hard negatives beside those of the batch: mined ones, the file they are in,
+    or a miner that looks when a stage begins. Each is a negative of every row that it is not the same thing as; with
+    `in_batch=False` a row has its own hard negatives only, which a's side alone asks against: `directions="a->b"` of an
+    objective leaves out the other side. `memory` keeps that many target vectors of earlier batches as negatives.
+    `batches` says how records are put together: "mixed", {"homogeneous": "label"}, or `coembed.locality`.
+    Raises ValueError for a pair of other towers, a weight that is not positive and negatives that do not fit.
 
     >>> from coembed.sources import Records
     >>> task = Contrast(Records.pairs(image=[0, 1], text=["a", "b"]), ("image", "text"))
@@ -50,6 +65,10 @@ class Contrast(Task):
         pairs: Sequence[tuple[str, str]] | Mapping[tuple[str, str], float] | None = None,
         same: str = "content",
         roles: Mapping[str, str] | None = None,
+        negatives: Mined | Miner | str | Path | Mapping[str, Any] | None = None,
+        in_batch: bool = True,
+        memory: Memory | int | None = None,
+        batches: str | Mapping[str, Any] | ways.Batches = "mixed",
     ) -> None:
         super().__init__(source, towers, weight=weight)
         if len(set(towers)) < 2:
@@ -62,6 +81,53 @@ class Contrast(Task):
         _check_pairs(self.pairs, self.towers)
         self.same = same
         self.roles = dict(roles or {})
+        self.in_batch = in_batch
+        self.negatives: Neighbours | None = None
+        if negatives is not None:
+            given = negatives_given(negatives)
+            self.negatives = Neighbours(given, *self._pair(given))
+        if not in_batch and (self.negatives is None or memory is not None or len(self.pairs) > 1):
+            raise ValueError("in_batch=False leaves a row its own hard negatives: give negatives=, one pair, no memory")
+        self.banks = Banks(memory, {target for _, target in self.pairs})
+        self.batches = ways.given(batches)
+        if isinstance(self.batches, Locality):
+            self.batches.between(*self._pair(self.batches.given))
+        if len({(some.query, some.target) for some in self._neighbours()}) > 1:
+            raise ValueError("negatives and locality batches must be for the same pair of towers")
+
+    def _pair(self, given: Mined | Miner) -> tuple[str, str]:
+        """The pair of towers that negatives are for."""
+        pair = (given.query, given.target)
+        if None in pair and len(self.pairs) == 1:
+            return next(iter(self.pairs))
+        if pair not in self.pairs:
+            there = ", ".join(f"{a} -> {b}" for a, b in self.pairs)
+            raise ValueError(f"negatives are for one pair of towers, query -> target: {pair} given, there are {there}")
+        return given.query, given.target  # type: ignore[return-value]
+
+    def changed(
+        self,
+        objective: str | Objective | None = None,
+        negatives: Mined | Miner | str | Path | Mapping[str, Any] | None = None,
+        in_batch: bool | None = None,
+        memory: Memory | int | None = None,
+        batches: str | Mapping[str, Any] | ways.Batches | None = None,
+    ) -> Contrast:
+        """The same contrast with other parts; what is None stays, an objective with what it has learned."""
+        before = self.negatives.given if self.negatives is not None else None
+        return Contrast(
+            self.source,
+            self.towers,
+            self.objective if objective is None else objective,
+            weight=self.weight,
+            pairs=self.pairs,
+            same=self.same,
+            roles=self.roles,
+            negatives=before if negatives is None else negatives,
+            in_batch=self.in_batch if in_batch is None else in_batch,
+            memory=self.banks.memory if memory is None else memory,
+            batches=deepcopy(self.batches) if batches is None else batches,
+        )
 
     def prepare(self, space: Space) -> None:
         """Towers and roles must be there."""
@@ -69,6 +135,9 @@ class Contrast(Task):
         self._encoders = {tower: space[tower].encoder for tower in self.towers}
         for tower, role in self.roles.items():
             self._encoders[tower].prompt_for(role)
+        self.cuts(space, self.towers[0])  # layers that the towers lack, said before the long work
+        self._same = Same(self.same, self._encoders)
+        self.banks.prepare(space.dim)
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -83,12 +152,43 @@ class Contrast(Task):
         """Whether the record has both sides of some pair."""
         return any(a in record and b in record for a, b in self.pairs)
 
+    def candidate(self, record: Record) -> bool:
+        """Whether the record has the target that negatives are looked for in."""
+        return any(some.target in record for some in self._neighbours())
+
+    def _neighbours(self) -> list[Neighbours]:
+        return [some for some in (self.negatives, self.batches.neighbours) if some is not None]
+
+    def attach(self, columns: Columns) -> None:
+        """Look up the records' hard negatives."""
+        super().attach(columns)
+        if self.negatives is not None:
+            self.negatives.attach(columns)
+
+    def refresh(self, space: Space, columns: Columns, progress: bool) -> None:
+        """Let the miners look."""
+        for some in self._neighbours():
+            some.refresh(space, columns, self.same, self.roles, progress)
+
+    @property
+    def further(self) -> int:
+        """The negatives of a row, drawn ones and those of its batch."""
+        own = self.negatives.width if self.negatives is not None else 0
+        return own + (self.batches.neighbours is not None)
+
+    def hard(self, columns: Columns, at: Sequence[int], seed: int) -> Tensor | None:
+        """Of the negatives of each record those that this step draws."""
+        return None if self.negatives is None else self.negatives.drawn(torch.tensor(at), seed)
+
     def loss(self, records: Sequence[Record], embed: Embed, space: Space) -> Tensor:
         """Mean over the pairs of towers that records of the batch have, by the pairs' weights."""
         exits = exits_of(self.objective, [space[tower] for tower in self.towers])
         embed = embed if exits is None else partial(embed, exits=exits)
-        batch = Batch.of(records)
+        batch, step = Batch.of(records), current().step
         rows = {tower: batch.rows(tower) for tower in self.towers}
+        hard = next((some for some in self._neighbours()), None)
+        if hard is not None:
+            rows[hard.target] = [*rows[hard.target], *batch.extra]
         embedded = {tower: embed(tower, at, self.roles.get(tower)) for tower, at in rows.items() if at}
         terms, shares = [], []
         for (a, b), share in self.pairs.items():
@@ -97,29 +197,22 @@ class Contrast(Task):
                 continue
             left, right = (_chosen(embedded[tower], rows[tower], both) for tower in (a, b))
             device = left.values.device
-            keys = self._keys(batch, both, (a, b))
-            keys = keys if keys is None else keys.to(device)
-            terms.append(self.objective(left, right, weights=batch.weights(both).to(device), keys=keys) * share)
+            extra = batch.extra if hard is not None and (a, b) == (hard.query, hard.target) else range(0)
+            more = [(_chosen(embedded[b], rows[b], extra), batch.positions(extra))] if extra else []
+            negatives, beyond = further([*more, *self.banks.taken(b, step, right)])
+            at = batch.positions(both)
+            numbers = self._same.numbers(batch.columns, torch.cat([at, beyond]), (a, b), twice=len(beyond) > 0)
+            keys, mask = left_out(at, beyond, numbers, None if self.in_batch else batch.hard_of(both), device)
+            weights = batch.weights(both).to(device)
+            given = {"weights": weights, "keys": keys, "mask": mask, "negatives": negatives}
+            terms.append(self.objective(left, right, **given) * share)
             shares.append(share)
         if not terms:
             raise ValueError(f"no two of {len(records)} records share two of the towers {', '.join(self.towers)}")
+        for tower in self.banks.targets & embedded.keys():
+            drawn = batch.rows(tower)
+            self.banks.push(tower, _chosen(embedded[tower], rows[tower], drawn), batch.positions(drawn), step)
         return torch.stack(terms).sum() / sum(shares)
-
-    def _keys(self, batch: Batch, rows: Sequence[int], towers: tuple[str, str]) -> Tensor | None:
-        """Rows that are one thing get one number; None if no two are."""
-        if self.same == "content":
-            some = [tower for tower in towers if not batch.columns.distinct(tower)]
-            return linked([batch.numbers(tower, rows, partial(self._content, tower)) for tower in some])
-        return linked([batch.numbers(f"same {self.same}", rows, self._name)])
-
-    def _content(self, tower: str, record: Record) -> bytes:
-        try:
-            return self._encoders[tower].key(record[tower])
-        except TypeError:  # an item without a content key equals only itself
-            return f"{tower}:{record.id}".encode()
-
-    def _name(self, record: Record) -> str:
-        return getattr(record, self.same) or record.id
 
     def describe(self) -> dict[str, Any]:
         """As Task.describe, with the objective, the pairs that some record has both sides of, and the source's size."""
@@ -135,6 +228,10 @@ class Contrast(Task):
             "same": self.same,
             "roles": self.roles,
             "records": len(self.source),
+            **({"negatives": self.negatives.describe()} if self.negatives is not None else {}),
+            **({} if self.in_batch else {"in_batch": False}),
+            **({"memory": self.banks.memory.describe()} if self.banks.memory is not None else {}),
+            **(self.batches.describe() if not isinstance(self.batches, ways.Mixed) else {}),
         }
 
 

@@ -1,0 +1,80 @@
+"""Neighbours: the hard negatives of a task's records, as a run uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coembed.candidates import search
+from coembed.columns import Columns
+from coembed.mining import Mined, Miner
+from coembed.sampler import counter
+from coembed.steady import Steady
+
+if TYPE_CHECKING:
+    from coembed.space import Space
+
+
+class Neighbours(Steady):
+    """For every record of a task the positions of its hard negatives, `[N, k]`, nearest first, -1 for none.
+
+    `given` are mined ones, or a miner that a run lets look at the start of each stage. What a miner found is in the
+    run's checkpoints: a run that goes on in the middle of a stage can't look again with the weights of its start.
+    """
+
+    table: Tensor
+
+    def __init__(self, given: Mined | Miner, query: str, target: str) -> None:
+        super().__init__()
+        self.given, self.query, self.target = given, query, target
+        self.register_buffer("table", torch.zeros(0, 0, dtype=torch.int32), persistent=isinstance(given, Miner))
+
+    @property
+    def width(self) -> int:
+        """How many negatives a row of a batch gets at most."""
+        most = self.given.k if isinstance(self.given, Miner) else self.given.width
+        return min(most, self.given.draw or most)
+
+    def attach(self, columns: Columns) -> None:
+        """Make room for, or look up, the negatives of these records; raises ValueError for an id that is not there."""
+        most = self.given.k if isinstance(self.given, Miner) else self.given.width
+        table = torch.full((columns.drawn, most), -1, dtype=torch.int32)
+        if isinstance(self.given, Mined):
+            places = {record.id: i for i, record in enumerate(columns.records)}
+            for row, record in enumerate(columns.records[: columns.drawn]):
+                found = self.given.ids.get(record.id, ())
+                for j, name in enumerate(found):
+                    if name not in places or self.target not in columns.records[places[name]]:
+                        raise ValueError(
+                            f"hard negative {name!r} of record {record.id!r} is no record with a {self.target} in the "
+                            "task's source: mine in the records that train, after the split"
+                        )
+                    table[row, j] = places[name]
+        self.table = table.to(self.table.device)
+
+    def refresh(self, space: Space, columns: Columns, same: str, roles: Mapping[str, str], progress: bool) -> None:
+        """Let a miner look, with the space as it is now."""
+        if isinstance(self.given, Miner):
+            found = search(
+                space, columns, self.query, self.target, self.given.rule(same), roles=roles, progress=progress
+            )  # fmt: skip
+            self.table.fill_(-1)
+            self.table[found.rows] = found.table.to(self.table)
+
+    def drawn(self, at: Tensor, seed: int) -> Tensor:
+        """`[B, draw]` negatives of the records at `at`, a function of the seed."""
+        found = self.table[at.to(self.table.device)].cpu().long()
+        if self.given.draw is None or self.given.draw >= found.shape[1]:
+            return found
+        bits = np.random.Philox(key=counter(seed, "negatives"))
+        lots = torch.from_numpy(np.random.Generator(bits).random(found.shape)).masked_fill(found < 0, 2.0)
+        chosen = lots.argsort(dim=1, stable=True)[:, : self.given.draw].sort(dim=1).values
+        return found.gather(1, chosen)
+
+    def describe(self) -> dict[str, Any]:
+        """What tells a changed run from the same one."""
+        return {**self.given.describe(), "query": self.query, "target": self.target}
