@@ -195,3 +195,37 @@ def test_a_damaged_shard_is_made_again():
     path.write_bytes(path.read_bytes()[:40])
     job.run(stream, encode)
     assert contents("v") == before
+
+
+def test_a_store_encodes_only_what_is_new_and_gives_the_same_bytes(capsys, monkeypatch):
+    """One text more at the start moves every shard; what a shard holds is encoded again, but from the store."""
+    from coembed.nn.encoder import TransformerEncoder
+
+    texts(60)
+    lines = Path("texts.jsonl").read_text().splitlines()
+    assert main(embed("first", "--store", "kept")) == 0
+    Path("texts.jsonl").write_text("\n".join([json.dumps({"id": "new", "text": "one text more"}), *lines]) + "\n")
+    read, tokenize = [], TransformerEncoder.tokenize
+
+    def counted(self, items, prompt=""):
+        read.extend(items)
+        return tokenize(self, items, prompt)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformerEncoder, "tokenize", counted)
+        assert main(embed("second", "--store", "kept")) == 0
+    assert read == ["one text more"], "nothing else was encoded"
+    assert main(embed("plain")) == 0
+    assert contents("second") == contents("plain")
+
+
+def test_a_store_and_a_bad_item(capsys):
+    Path("dna.jsonl").write_text("".join(json.dumps({"id": str(i), "dna": d}) + "\n" for i, d in enumerate(DNA)))
+    given = ["--source", "dna.jsonl", "--map", "dna=dna", "--column", "dna", "--on-error", "skip"]
+    for out, more in (("plain", []), ("stored", ["--store", "kept"]), ("again", ["--store", "kept"])):
+        assert main(["embed", "dna/kmer", "--set", "k=3", *given, "--out", out, *more]) == 0
+        assert [json.loads(line)["id"] for line in Path(out, "skipped-00000.jsonl").open()] == ["1", "3"]
+    assert contents("plain") == contents("stored") == contents("again")
+
+
+DNA = ["ACGTACGT", "what is this?", "GGGTTTACA", "!", "ACGTACGA"]

@@ -198,7 +198,12 @@ class FeatureStore:
 
 def item_keys(encoder: Encoder, items: Sequence[Any]) -> np.ndarray:
     """The content keys of items, `[N, 16]` uint8; raises TypeError for an item without one."""
-    keys = [encoder.key(item) for item in items]
+    keys = []
+    for position, item in enumerate(items):
+        try:
+            keys.append(encoder.key(item))
+        except BadItem as error:  # of one item, which the encoder takes for the first
+            raise error.at(position) from error
     if any(len(key) != KEY for key in keys):  # an encoder's own kind of key
         keys = [hashlib.blake2b(key, digest_size=KEY).digest() for key in keys]
     return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from coembed.cli import UsageError, inputs, target
 
 if TYPE_CHECKING:
     from coembed.bulk import Bad, Encode, Item, Job
+    from coembed.embedding import Embedding
     from coembed.encoder import Encoder
+    from coembed.items import BadItem
     from coembed.tower import Tower
 
 TEXTS, OTHERS = 4096, 256  # items encoded at once; pictures are large
@@ -120,7 +123,8 @@ def encoder_of_items(part: Part, args: argparse.Namespace) -> Encode:
     """Items to rows, a few thousand at a time; a bad one is raised as ValueError unless they are skipped."""
     from coembed.bulk import Bad
     from coembed.embedding import Embedding
-    from coembed.items import BadItem
+
+    read = partial(_stored if args.store else _encoded, part, args)
 
     def encode(items: Sequence[Item]) -> tuple[list[Item], Embedding, list[Bad]]:
         skipped, kept, rows = inputs.Skipped(keep=args.on_error == "skip"), list[Any](), list[Embedding]()
@@ -130,9 +134,7 @@ def encoder_of_items(part: Part, args: argparse.Namespace) -> Encode:
                 row = some[error.position]
                 skipped.bad(row.position, row.id, row.payload.get("path"), error.got, error.expected)
 
-            found = part.encode(
-                [row.item for row in some], role=args.role, dim=args.dim, batch_size=args.batch_size, on_error=bad
-            )
+            found = read([row.item for row in some], bad)
             there = found.present.nonzero().flatten().tolist()
             kept += [some[i] for i in there]
             rows.append(found[there])
@@ -140,6 +142,33 @@ def encoder_of_items(part: Part, args: argparse.Namespace) -> Encode:
         return kept, vectors, [Bad(**row) for row in skipped.rows]
 
     return encode
+
+
+def _encoded(part: Part, args: argparse.Namespace, items: list[Any], bad: Callable[[BadItem], None]) -> Embedding:
+    found: Embedding = part.encode(items, role=args.role, dim=args.dim, batch_size=args.batch_size, on_error=bad)
+    return found
+
+
+def _stored(part: Part, args: argparse.Namespace, items: list[Any], bad: Callable[[BadItem], None]) -> Embedding:
+    """As `_encoded`, but what the store holds is not encoded again."""
+    from coembed.embedding import assemble
+    from coembed.features import FeatureStore
+    from coembed.items import BadItem
+    from coembed.space import align
+    from coembed.tower import Tower
+
+    tower = part if isinstance(part, Tower) else Tower(part, "identity")
+    store, left = FeatureStore(Path(args.store)), list(range(len(items)))
+    prompt = tower.encoder.prompt_for(args.role)
+    while True:
+        try:
+            rows = store.rows(tower, [items[i] for i in left], prompt=prompt, batch_size=args.batch_size)
+            break
+        except BadItem as error:
+            bad(error.at(left[error.position]))
+            del left[error.position]
+    vectors = align(tower, rows) if isinstance(part, Tower) else rows[:]
+    return assemble([(left, vectors)] if left else [], len(items), part.dim, part.sizes, args.dim)
 
 
 def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

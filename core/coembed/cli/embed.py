@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     take("--format", choices=["safetensors", "parquet"], default="safetensors", help="of the shards")
     take("--shard", type=int, default=8192, metavar="N", help="items in a shard (default: 8192)")
     take("--workers", type=int, default=1, metavar="N", help="processes that share the shards (default: 1)")
+    take("--store", metavar="DIR", help="keep what is encoded by content, and encode only what the store lacks")
     take("--engine", choices=ENGINES, default="local", help="what runs the workers: this machine, or Ray Data")
     flags.add_options(parser, "the encoder")
     flags.add_json(parser, "what was written or, without --out, the vectors themselves,")
