@@ -28,3 +28,22 @@ def coembed_indexes() -> Iterator[Spec]:
         summary="A scan of recurrent binary codes, trained on pairs; new queries can search old codes (BEBR).",
         license="Apache-2.0",
     )
+    yield Spec(
+        name="index/hnsw",
+        target="coembed_index.hnsw:Hnsw",
+        summary="A graph of near neighbours (usearch): the fastest for many rows.",
+        license="Apache-2.0",
+    )
+    yield Spec(
+        name="index/ivfpq",
+        target="coembed_index.ivfpq:IvfPq",
+        summary="Inverted lists of product codes (faiss): the smallest for very many rows.",
+        license="Apache-2.0",
+        extra="faiss",
+    )
+    yield Spec(
+        name="index/bidr",
+        target="coembed_index.bidr:BiGranular",
+        summary="Product codes in memory find candidates, dense vectors on disk verify them (BiDR).",
+        license="Apache-2.0",
+    )

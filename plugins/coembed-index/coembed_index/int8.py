@@ -64,9 +64,8 @@ class Int8(Scan):
     def scores(self, asked: tuple[Tensor, Tensor], codes: dict[str, Tensor]) -> Tensor:
         """Products of integers, times both steps."""
         queries, step = asked
-        raw = integer_products(codes["code"], queries)  # [R, B]
-        scored = raw.T * step[:, None]
-        return scored * codes["step"] if "step" in codes else scored
+        scored = integer_products(codes["code"], queries).mul_(step)  # [R, B]
+        return (scored.mul_(codes["step"][:, None]) if "step" in codes else scored).T
 
     def state(self) -> dict[str, Tensor]:
         """Steps of the dimensions."""
