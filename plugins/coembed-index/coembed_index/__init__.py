@@ -42,6 +42,18 @@ def coembed_indexes() -> Iterator[Spec]:
         extra="faiss",
     )
     yield Spec(
+        name="index/multivector",
+        target="coembed_index.multivector:MultiVector",
+        summary="Late interaction in two stages: fixed-dimensional encodings find, MaxSim orders (MUVERA).",
+        license="Apache-2.0",
+    )
+    yield Spec(
+        name="index/auto",
+        target="coembed_index.auto:Auto",
+        summary="Chooses among the others by the number of rows, their width and the memory there is.",
+        license="Apache-2.0",
+    )
+    yield Spec(
         name="index/bidr",
         target="coembed_index.bidr:BiGranular",
         summary="Product codes in memory find candidates, dense vectors on disk verify them (BiDR).",

@@ -70,7 +70,7 @@ def fit_recurrent(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = [InfoNCE(temperature, learnable=False, directions=way) for way in ("a->b", "b->a")]
     history, size = History(), min(batch_size, len(queries))
-    with seeded(seed):
+    with seeded(seed), torch.enable_grad():  # an index trains inside no_grad
         for step in range(steps):
             rows = torch.randperm(len(queries))[:size]
             a, b = F.normalize(model(torch.cat([queries[rows], documents[rows]])), dim=1).chunk(2)
