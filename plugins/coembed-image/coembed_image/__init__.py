@@ -1,10 +1,13 @@
-"""coembed-image: picture encoders, from published CLIP and timm models to a small one trained from scratch."""
+"""coembed-image: picture encoders, from published CLIP and timm models to a small one trained from scratch.
+
+For long captions: a source of their sentences, and the objective that matches each to its patches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coembed import EncoderSpec, hookimpl
+from coembed import EncoderSpec, Spec, hookimpl
 
 _IMAGE, _TEXT = "coembed_image.openclip_image:OpenClipImage", "coembed_image.openclip_text:OpenClipText"
 _TIMM = "coembed_image.timm_image:TimmImage"
@@ -116,3 +119,25 @@ def coembed_encoders() -> Iterator[EncoderSpec]:
         "timm/ViT-B-16-SigLIP2@eee10eff6dd8cabae2d7f379d4e8cfcd352030aa",
         768, 12, "Apache-2.0", "SigLIP 2 ViT-B/16",
     )  # fmt: skip
+
+
+@hookimpl
+def coembed_sources() -> Iterator[Spec]:
+    """Sentences of long captions."""
+    yield Spec(
+        name="image/subcaptions",
+        target="coembed_image.subcaptions:Subcaptions",
+        summary="Pictures with their long captions and sentences drawn from them, each a record.",
+        license="Apache-2.0",
+    )
+
+
+@hookimpl
+def coembed_objectives() -> Iterator[Spec]:
+    """Sentences and their patches."""
+    yield Spec(
+        name="image/grouping",
+        target="coembed_image.grouping:Grouping",
+        summary="InfoNCE of each sentence with the sparse group of patches that it weighs, beside the whole picture.",
+        license="Apache-2.0",
+    )
