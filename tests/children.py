@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,29 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 import coembed
-from coembed import Contrast, Objective, Pretext, Records, Space
+from coembed import Contrast, Mined, Objective, Pretext, Records, Space
 from coembed.aligner import Linear
 from coembed.builtin import coembed_objectives
 from coembed.cli import main
+from coembed.columns import Batch, read_columns
 from coembed.depths import Exits
 from coembed.distributed import ONE, Ranks, join, leave
 from coembed.embedder import Embedder
 from coembed.features import FeatureStore
-from coembed.objectives import AdaptiveLayers, InfoNCE, Matryoshka, Matryoshka2D, Starbucks, Triplet, pairs
+from coembed.objectives import (
+    AdaptiveLayers,
+    InfoNCE,
+    Matryoshka,
+    Matryoshka2D,
+    MultiPositive,
+    Progressive,
+    SigLIP,
+    Starbucks,
+    Triplet,
+    pairs,
+)
 from coembed.plugins import build, plugins
+from coembed.sharing import Share
 from coembed.spec import resolve
 from coembed.step import Step, add_gradients, part_of_loss
 from coembed.tasks import Task
@@ -49,7 +63,19 @@ VARIANTS: dict[str, Callable[[], Objective]] = {
     "starbucks of siglip, by features": lambda: Starbucks("siglip", sizes=((1, 3), (2, 5)), form="features"),
     "starbucks that cannot share": lambda: Starbucks(Covariance(), sizes=((1, 8),)),
     "matryoshka of layers": lambda: Matryoshka(AdaptiveLayers("infonce", kl=0.5), dims=(8, 3)),
+    "progressive half way": lambda: Progressive(InfoNCE(0.5), alpha=1.5),
+    "progressive with a guard": lambda: Progressive("siglip", alpha=1.5, guard=0.2),
     "that cannot share": lambda: Covariance(),
+}
+# Rows that are contrasts with more than a batch's own negatives: the objective and what the contrast is given.
+HARD = Mined("a", "b", {str(i): (str((i + 2) % 13), f"spare {i % 4}", str((i + 5) % 13)) for i in range(13)})
+CONTRASTS: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
+    "mined": (InfoNCE, {"negatives": HARD}),
+    "mined, two drawn": (lambda: SigLIP(), {"negatives": replace(HARD, draw=2)}),
+    "mined alone": (InfoNCE, {"negatives": HARD, "in_batch": False}),
+    "mined alone a->b": (lambda: InfoNCE(0.5, directions="a->b"), {"negatives": HARD, "in_batch": False}),
+    "memory": (InfoNCE, {"memory": 7}),
+    "memory and mined": (lambda: Progressive(MultiPositive(), alpha=1.0), {"memory": 7, "negatives": HARD}),
 }
 LAYOUTS = ("rows", "tokens", "two rows")  # single vectors, multi-vectors, fewer rows than three processes
 
@@ -81,10 +107,21 @@ def objectives() -> dict[str, Callable[[], Objective]]:
     return {**built, **VARIANTS}
 
 
+def combinations() -> list[tuple[str, str]]:
+    """Every row of the gradient table in every layout that it has."""
+    rows = [*objectives(), *CONTRASTS]
+    return [(row, layout) for row, layout in product(rows, LAYOUTS) if layout != "tokens" or "memory" not in row]
+
+
 def gradients(
-    row: str, layout: str, *, micro_batch: int | None = None, ranks: Ranks = ONE, hold: Sequence[int] | None = None
+    row: str,
+    layout: str,
+    *,
+    micro_batch: int | None = None,
+    ranks: Ranks = ONE,
+    hold: tuple[int, int | None] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Loss and gradients of one batch with dropout on; `hold`: whole graphs over chunks of these lengths."""
+    """Loss and gradients of one batch with dropout on; `hold`: whole graphs, in the chunks of (world, micro-batch)."""
     torch.manual_seed(0)
     pool = "none" if layout == "tokens" else "mean"
     towers = {
@@ -96,20 +133,29 @@ def gradients(
     records = [
         coembed.Record({"a": w, "b": w[::-1] * 2 + str(i)}, id=str(i), weight=1 + i % 3) for i, w in enumerate(left)
     ]
-    records = records[:2] if layout == "two rows" else records
-    task = Contrast(Records(records), ("a", "b"), objectives()[row]()).double()
+    spare = [coembed.Record({"b": f"{w} alone"}, id=f"spare {i}") for i, w in enumerate(left[3:7])]
+    make, given = CONTRASTS[row] if row in CONTRASTS else (objectives()[row], {})
+    task = Contrast(Records([*records, *spare]), ("a", "b"), make(), **given)
     task.prepare(model)
+    (columns,) = read_columns([task])
+    task.attach(columns)
+    for tower in task.banks.targets:  # some of the batch's own records among them
+        vectors = torch.nn.functional.normalize(torch.randn(5, 8), dim=1)
+        task.banks._bank(tower).push(vectors, torch.tensor([0, 3, 12, 5, 7]), 0)
+    task.double()
     model.train()
-    embed = Embedder(model, records, range(len(records)), {}, micro_batch=micro_batch, seed=7, ranks=ranks)
+    at = range(2 if layout == "two rows" else 13)
+    batch = Batch(columns, at, task.hard(columns, at, seed=7))
+    embed = Embedder(model, batch, batch.at.tolist(), {}, micro_batch=micro_batch, seed=7, ranks=ranks)
 
     def held(name: str, rows: Sequence[int], role: str | None, exits: Exits | None = None) -> coembed.Embedding:
-        ends = list(accumulate(hold or [len(rows)]))
+        ends = list(accumulate(lengths(len(rows), *hold) if hold is not None else [len(rows)]))
         chunks = [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         return coembed.Embedding.cat(
             [embed._encode(model[name], name, chunk, role, exits) for chunk in chunks if chunk]
         )
 
-    loss = part_of_loss(task, records, embed if hold is None else held, model, ranks, seed=7)
+    loss = part_of_loss(task, batch, embed if hold is None else held, model, ranks, seed=7)
     if loss.requires_grad:
         loss.backward()
     embed.backward()
@@ -119,12 +165,18 @@ def gradients(
     return {"loss": ranks.add(loss.detach().clone()), **found}
 
 
+def lengths(size: int, world: int, micro: int | None) -> list[int]:
+    """Of the chunks in which `world` processes embed `size` rows."""
+    parts = [Share(rank, world).part(size) for rank in range(world)]
+    return [min(micro or size, part.stop - i) for part in parts for i in range(part.start, part.stop, micro or size)]
+
+
 def table(folder: str, store: str) -> None:
     """The gradient table of this many processes: FOLDER/RANK.safetensors, keys ROW/LAYOUT/COLUMN/PARAMETER."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     ranks, found = join(), {}
-    for row, layout in product(objectives(), LAYOUTS):
+    for row, layout in combinations():
         for column, large, micro in (("plain", 1 << 21, None), ("tiled", -1, None), ("cached", 1 << 21, 3)):
             pairs.LARGE = large
             got = gradients(row, layout, micro_batch=micro, ranks=ranks)

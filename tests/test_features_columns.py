@@ -110,7 +110,7 @@ def test_columns_without_repeats_are_not_searched_for_them(monkeypatch):
         assert not columns.distinct("a"), "nothing is known yet"
         columns.keys("a", model["a"].encoder)
         assert columns.distinct("a") is distinct
-        keys = task._keys(Batch(columns, range(12)), range(12), ("a", "b"))
+        keys = task._same.numbers(columns, torch.arange(12), ("a", "b"))
         assert keys is None if distinct else keys.tolist() == [*range(11), 0]
 
 

@@ -19,6 +19,7 @@ from coembed.objectives import (
     MultiPositive,
     Objective,
     PairObjective,
+    Progressive,
     SigLIP,
     Triplet,
     pairs,
@@ -37,6 +38,7 @@ OBJECTIVES = {
     "triplet-semi-hard": lambda: Triplet(0.7),
     "triplet-hardest": lambda: Triplet(0.7, mining="hardest"),
     "distill": Distill,
+    "progressive": lambda: Progressive(InfoNCE(0.1), alpha=1.5, guard=0.2),
     "matryoshka": lambda: Matryoshka(InfoNCE(0.1), dims=(6, 3), weights=(1.0, 0.5)),
 }
 SIZE, EXTRA, DIM = 23, 5, 6

@@ -125,7 +125,7 @@ def test_values_are_plain_data():
 
 
 def test_the_settings_are_those_of_fit():
-    ours = {"space", "source", "objective", "tasks", "held_out", "out", "resume", "cache", "progress"}
+    ours = {"space", "source", "objective", "tasks", "stages", "held_out", "out", "resume", "cache", "progress"}
     assert set(runfile.FIT) == set(inspect.signature(coembed.fit).parameters) - ours
 
 

@@ -44,6 +44,7 @@ def coembed_objectives() -> Iterable[Spec]:
             "triplet": ("Triplet", "Margin against random, semi-hard or hardest negatives."),
             "multi-positive": ("MultiPositive", "InfoNCE with several positives a row."),
             "distill": ("Distill", "Cosine or squared distance to a frozen tower."),
+            "progressive": ("Progressive", "Weights of a pair objective that move from easy to hard pairs."),
             "matryoshka": ("Matryoshka", "Any objective at several widths at once."),
             "matryoshka2d": ("Matryoshka2D", "Any objective at a drawn depth and width; every size of one model."),
             "starbucks": ("Starbucks", "Any objective at a fixed list of (layer, width) sizes, with their KL."),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from coembed.objectives import Objective
 from coembed.plugins import CoembedWarning
+from coembed.ramp import Ramp
 from coembed.weights import WeightsError, remove
 from coembed.weights import save as save_tensors
 
@@ -80,6 +81,7 @@ def options(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
         for name, part in module.named_modules(prefix=first):
             if type(part).__module__.startswith("torch.nn.") or isinstance(part, Objective):
                 plain = {key: value for key, value in vars(part).items() if isinstance(value, (bool, int, float, str))}
+                plain |= {key: repr(value) for key, value in vars(part).items() if isinstance(value, Ramp)}
                 found |= {
                     f"{name}.{k}": v for k, v in sorted(plain.items()) if not k.startswith("_") and k != "training"
                 }

@@ -9,6 +9,7 @@ from coembed.objectives.matryoshka import Matryoshka
 from coembed.objectives.matryoshka2d import Matryoshka2D
 from coembed.objectives.multi_positive import MultiPositive
 from coembed.objectives.pairs import PairObjective, Pairs
+from coembed.objectives.progressive import Progressive
 from coembed.objectives.siglip import SigLIP
 from coembed.objectives.starbucks import Starbucks
 from coembed.objectives.triplet import Triplet
@@ -25,6 +26,7 @@ __all__ = [
     "Objective",
     "PairObjective",
     "Pairs",
+    "Progressive",
     "SigLIP",
     "Starbucks",
     "Triplet",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +13,7 @@ from coembed.objectives.precision import Precision, check_precision
 from coembed.objectives.scale import Scale
 from coembed.objectives.tiled import log_sum_exp
 from coembed.objectives.tiled_maxsim import maxsim_rows
+from coembed.ramp import Ramp
 from coembed.sharing import ALONE, Share
 
 
@@ -19,7 +23,8 @@ class InfoNCE(PairObjective):
     The loss of row i is minus the logarithm of exp(s_ii / t) over the sum of exp(s_ij / t) of its partner and its
     negatives; both directions are averaged. Columns that keys or mask take out leave the denominator; a row without
     negatives costs 0. Extra negatives are b's kind, so only a asks against them. `temperature` is t at the start; the
-    factor 1 / t is learned if `learnable` and never exceeds `max_scale`. MaxSim sums over query vectors: for
+    factor 1 / t is learned if `learnable` and never exceeds `max_scale`. A `Ramp`, or its arguments by name, changes t
+    in the course of a run instead, and nothing of it is learned. MaxSim sums over query vectors: for
     multi-vectors a temperature near 1 fits. Large batches never hold their scores; `precision` is that of their matrix
     products: "fp32", "bf16" (inputs rounded, sums in float32) or "auto", which is bf16 under a bf16 autocast. Raises
     ValueError for values out of range.
@@ -33,7 +38,7 @@ class InfoNCE(PairObjective):
 
     def __init__(
         self,
-        temperature: float = 0.07,
+        temperature: float | Ramp | Mapping[str, Any] = 0.07,
         *,
         learnable: bool = True,
         max_scale: float = 100.0,
@@ -41,9 +46,14 @@ class InfoNCE(PairObjective):
         precision: Precision = "auto",
     ) -> None:
         super().__init__()
-        if temperature <= 0 or 1 / temperature > max_scale * (1 + 1e-9):
-            raise ValueError(f"temperature {temperature} must be at least 1 / max_scale = {1 / max_scale:g}")
-        self.scale = Scale(min(1 / temperature, max_scale), learnable=learnable, ceiling=max_scale)
+        given = Ramp.given(temperature)
+        ramp = given if isinstance(given, Ramp) else None
+        ends = (given.start, given.end) if isinstance(given, Ramp) else (given,)
+        for end in ends:
+            if end <= 0 or 1 / end > max_scale * (1 + 1e-9):
+                raise ValueError(f"temperature {end} must be at least 1 / max_scale = {1 / max_scale:g}")
+        self.scale = Scale(min(1 / ends[0], max_scale), learnable=learnable, ceiling=max_scale, ramp=ramp)
+        self.ramp = ramp  # for a run's checkpoints, which tell it from another
         self.directions, self.precision = check_directions(directions), check_precision(precision)
         self.symmetric = directions == "both"
 

@@ -185,10 +185,13 @@ class PairObjective(Objective):
         if not len(pairs):
             return pairs.a.values.sum() + pairs.b.values.sum()  # 0, and backward still works
         share = current()
-        # A subclass that changes `rows` alone means it: what its base computes of a share would pass it by.
+        return weighted_sum(self.losses(pairs, share), pairs.weights, share)
+
+    def losses(self, pairs: Pairs, share: Share) -> Tensor:
+        """`[n]` losses of the share's pairs, by `own_rows` or, where a subclass changes `rows` alone, by that."""
+        # It means it: what its base computes of a share would pass it by.
         newest = next(vars(kind) for kind in type(self).__mro__ if {"rows", "own_rows"} & vars(kind).keys())
-        losses = self.own_rows(pairs, share) if "own_rows" in newest else self.rows(pairs)[share.part(len(pairs))]
-        return weighted_sum(losses, pairs.weights, share)
+        return self.own_rows(pairs, share) if "own_rows" in newest else self.rows(pairs)[share.part(len(pairs))]
 
 
 def weighted_sum(losses: Tensor, weights: Tensor, share: Share = ALONE) -> Tensor:

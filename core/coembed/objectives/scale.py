@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coembed import moment
+from coembed.ramp import Ramp
 from coembed.sharing import current
 
 
@@ -18,14 +20,20 @@ class Scale(nn.Module):
     after each step, this does it without changing a parameter in forward. Raises ValueError for values that are not
     positive or lie above the ceiling. Source: Radford et al. 2021, section 2.5.
 
+    With `ramp`, of temperatures, it is not learned: it is 1 over what that says at the step that is being taken.
+
     >>> Scale(10.0)()
     tensor(10., grad_fn=<_AtMostBackward>)
     """
 
     log_scale: Tensor
 
-    def __init__(self, value: float, *, learnable: bool = True, ceiling: float = math.inf) -> None:
+    def __init__(
+        self, value: float, *, learnable: bool = True, ceiling: float = math.inf, ramp: Ramp | None = None
+    ) -> None:
         super().__init__()
+        self.ramp = ramp
+        learnable = learnable and ramp is None
         if not 0 < value <= ceiling or math.isinf(value):
             raise ValueError(f"a scale of {value:g} must be positive and at most {ceiling:g}")
         self.ceiling = ceiling
@@ -37,6 +45,8 @@ class Scale(nn.Module):
 
     def forward(self) -> Tensor:
         """The factor, a scalar."""
+        if self.ramp is not None:
+            return torch.full_like(self.log_scale, 1 / self.ramp(moment.current().share))
         bounded: Tensor = _AtMost.apply(self.log_scale.exp(), self.ceiling)
         return bounded
 
