@@ -28,8 +28,9 @@ def slerp(a: Named, b: Named, t: float) -> dict[str, Tensor]:
     >>> point["w"]
     tensor([0.7071, 0.7071], dtype=torch.float64)
     """
-    arc = torch.stack(arc_factors(gram([a, b]), torch.eye(2, dtype=torch.float64)[0], 1, torch.tensor(t, dtype=torch.float64)))
-    return combined([a, b], [float(arc[0]), float(arc[1])])
+    only_a = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    one, two = arc_factors(gram([a, b]), only_a, 1, torch.tensor(t, dtype=torch.float64))
+    return combined([a, b], [one.item(), two.item()])
 
 
 def slerp_factors(products: Tensor, weights: Tensor) -> Tensor:
