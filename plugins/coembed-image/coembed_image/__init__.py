@@ -84,6 +84,15 @@ def coembed_encoders() -> Iterator[EncoderSpec]:
         license="Apache-2.0",
     )
     yield EncoderSpec(
+        name="image/mixed",
+        modality="image",
+        dim=192,
+        layers=6,
+        target="coembed_image.mixed:Mixed",
+        summary="Pictures, texts and both together under an instruction; a small causal transformer from scratch.",
+        license="Apache-2.0",
+    )
+    yield EncoderSpec(
         name="image/efficientnet-lite0",
         modality="image",
         dim=1280,

@@ -89,7 +89,9 @@ class Mixed(BodyEncoder):
         cut = sum(len(row) > self.max_length for row in rows)
         if cut and not self._warned:
             self._warned = True
-            message = f"{self.spec.name}: {cut} texts of this batch are longer than {self.max_length} bytes and were cut"
+            message = (
+                f"{self.spec.name}: {cut} texts of this batch are longer than {self.max_length} bytes and were cut"
+            )
             warnings.warn(f"{message} (said once)", CoembedWarning, stacklevel=2)
         ids, mask = pad_rows([self.tokenizer.cut(row, self.max_length) for row in rows], self.tokenizer.pad)
         patches = torch.tensor(seen, dtype=torch.bool)
