@@ -172,3 +172,16 @@ def joined(segments: list[Segment]) -> Segment:
         codes={name: torch.cat(some) for name, some in codes.items()},
         sketched=segments[0].sketched,
     )
+
+
+def gathered(segments: list[Segment], parts: Tensor, rows: Tensor, dim: int) -> Embedding:
+    """The vectors of some rows, each by its segment's number and its own there, in the order given."""
+    lengths = torch.tensor(
+        [segments[part].length(row) for part, row in zip(parts.tolist(), rows.tolist(), strict=True)]
+    )
+    values = torch.zeros(len(rows), max(lengths.tolist(), default=1), dim)
+    mask = torch.arange(values.shape[1]) < lengths.long()[:, None]
+    for number in parts.unique().tolist():
+        here, part = parts == number, segments[number]
+        values[mask & here[:, None]] = part.floats(part.at(rows[here]))
+    return Embedding(values, mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from coembed.index.found import Found
 from coembed.index.masks import Masks
 from coembed.index.report import Size
 from coembed.index.rows import ListRows, hashed
-from coembed.index.segment import Segment, joined
+from coembed.index.segment import Segment, gathered, joined
 
 _BYTES = 1 << 29  # vectors of a segment: what writing one needs in memory
 _SMALL = 8  # segments that `save` leaves unmerged though each is small
@@ -140,16 +140,14 @@ class Stored(Index):
         segments = [*self._sealed, *self._fresh]
         if any(part.vectors.shape[1] != self.dim for part in segments):
             raise ValueError(f"index: this {self.kind} keeps codes, not the vectors that they were made of")
-        lengths = [segments[part].length(row) for part, row in zip(parts.tolist(), rows.tolist(), strict=True)]
-        values = torch.zeros(len(ids), max(lengths, default=1), self.dim or 0)
-        mask = torch.arange(values.shape[1]) < torch.tensor(lengths, dtype=torch.long)[:, None]
-        for number in np.unique(parts).tolist():
-            here = torch.from_numpy(np.flatnonzero(parts == number))
-            inside = mask[here]
-            some = values[here]
-            some[inside] = segments[number].floats(segments[number].at(torch.from_numpy(rows)[here]))
-            values[here] = some
-        return Embedding(values, mask)
+        return gathered(segments, torch.from_numpy(parts), torch.from_numpy(rows), self.dim or 0)
+
+    def batches(self, size: int = 1 << 14) -> Iterator[tuple[list[str], Embedding, list[Any]]]:
+        """Ids, vectors and payloads, some rows at a time, as `add` takes them; raises as `vectors`."""
+        for part in self.segments():
+            for rows in part.kept().split(size):
+                ids = [part.rows.id(row) for row in rows.tolist()]
+                yield ids, self.vectors(ids), [part.rows.payload(row) for row in rows.tolist()]
 
     def segments(self) -> list[Segment]:
         """All segments, those of single additions joined into one, ready to be searched."""
@@ -185,20 +183,9 @@ class Stored(Index):
 
     def nbytes(self) -> Size:
         """Bytes in memory and on disk; see `Index.nbytes`. Of rows not saved yet, what saving them would write."""
-        home = None if self._home is None else self._home[0]
-        memory = disk = 0
-        for part in self.segments():
-            vectors = part.vectors.nbytes + (0 if part.scales is None else part.scales.nbytes)
-            gone = 0 if part.gone is None else part.gone.nbytes
-            codes = sum(each.nbytes for each in part.codes.values())
-            path = None if home is None or part.file is None else home / part.file
-            if path is not None and path.exists():
-                rows = path.stat().st_size
-            else:
-                rows = sum(each.nbytes for each in part.to_tensors().values())
-            disk += rows + gone + codes
-            memory += rows + gone + codes - (vectors if part.codes else 0)
-        return Size(memory, disk)
+        home, segments = None if self._home is None else self._home[0], self.segments()
+        disk = sum(stored.weight(part, home) for part in segments)
+        return Size(disk - sum(part.vectors.nbytes for part in segments if part.codes), disk)
 
     def _find(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """For each id the number of its segment and its row there; -1 for one that is not here."""

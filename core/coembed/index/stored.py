@@ -44,6 +44,17 @@ def files(segment: Segment) -> list[str]:
     return [name for name in (segment.file, segment.gone_file, segment.codes_file) if name is not None]
 
 
+def weight(segment: Segment, folder: Path | None) -> int:
+    """Bytes on disk of a segment; of one that was not written to `folder`, what it would be."""
+    path = None if folder is None or segment.file is None else folder / segment.file
+    if path is not None and path.exists():
+        rows = path.stat().st_size
+    else:
+        rows = sum(tensor.nbytes for tensor in segment.to_tensors().values())
+    gone = 0 if segment.gone is None else segment.gone.nbytes
+    return rows + gone + sum(codes.nbytes for codes in segment.codes.values())
+
+
 def read(
     folder: Path, open_rest: Callable[[dict[str, Any]], Opened], *needed: str, sketched: bool
 ) -> tuple[dict[str, Any], list[Segment], Opened]:
