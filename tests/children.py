@@ -16,7 +16,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 import coembed
-from coembed import Contrast, Mined, Objective, Pretext, Records, Space
+from coembed import Contrast, Memory, Mined, Miner, Objective, Pretext, Records, Space, Stage
 from coembed.aligner import Linear
 from coembed.builtin import coembed_objectives
 from coembed.cli import main
@@ -248,6 +248,22 @@ def tasks(variant: str) -> list[Task]:
     return [Contrast(one, ("a", "b"), "infonce"), pretexts.get(variant, second)]
 
 
+def curriculum(steps: int) -> tuple[list[Task], list[Stage]]:
+    """Three stages with miners, memories, walks and a loss that depends on how far a run is."""
+    one = Records.pairs(a=WORDS, b=[word.upper() for word in WORDS], labels=[word.split()[1] for word in WORDS])
+    miner = Miner(k=4, ratio=None, draw=2)
+    mined = Contrast(one, ("a", "b"), Progressive("infonce", alpha=2.0), negatives=miner, memory=Memory(30, age=4))
+    near = Contrast(one, ("a", "b"), batches={"locality": {"draw": [0, 4], "push": [2, 8]}})
+    first, second = steps // 3, steps // 2
+    ramp = InfoNCE({"start": 0.5, "end": 0.1}, directions="a->b")
+    alone = Contrast(one, ("a", "b"), ramp, negatives=miner, in_batch=False)
+    return [mined, near], [
+        Stage(steps=first),
+        Stage(steps=second - first, lr=3e-3, batch_size=5, tasks=[mined, alone]),
+        Stage(steps=steps - second, batches={"homogeneous": "label"}),
+    ]
+
+
 def train(out: str, cache: str, steps: int, *, variant: str = "", fault: Any = None, **settings: Any) -> None:
     """A whole run through the public API; the last state goes to OUT/final-RANK.safetensors."""
     if variant == "own group":  # begun by the caller, without the names that launchers give
@@ -266,6 +282,8 @@ def train(out: str, cache: str, steps: int, *, variant: str = "", fault: Any = N
     if variant == "differs":
         fixed["lr"] = 0.1 / (1 + join().rank)
     chosen = tasks(variant)
+    if variant == "curriculum":
+        chosen, fixed["stages"] = curriculum(steps)
     history = coembed.fit(trained, tasks=chosen, out=out, steps=steps, **{**fixed, **settings})
     assert [row["step"] for row in history.rows if "loss" in row] == list(range(1, steps + 1))
     assert history.figures["a->b"]["n"] == 5

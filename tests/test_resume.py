@@ -83,3 +83,31 @@ def test_kills_of_one_of_two_ranks_change_no_bit(tmp_path):
     run_killed(lambda: begin("killed"), tmp_path / "killed", kills=3, seed=1)
     processes.finish(begin("killed"), tmp_path / "killed-logs")
     check(tmp_path / "killed", tmp_path / "whole", 2)
+
+
+def test_kills_in_a_run_of_stages_change_no_bit(tmp_path):
+    """Miners, memories and walks among them: what they found belongs to the checkpoints."""
+
+    def begin(name):
+        settings = {"out": str(tmp_path / name), "cache": str(tmp_path / "cache"), **SETTINGS, "variant": "curriculum"}
+        return [processes.start("train", tmp_path / f"{name}.log", **settings)]
+
+    processes.finish(begin("whole"), tmp_path)
+    run_killed(lambda: begin("killed"), tmp_path / "killed", kills=8, seed=2)
+    processes.finish(begin("killed"), tmp_path)
+    check(tmp_path / "killed", tmp_path / "whole", 1)
+    stages = [
+        json.loads(line).get("stage") for line in (tmp_path / "killed" / "history.jsonl").read_text().splitlines()
+    ]
+    assert {stage for stage in stages if stage is not None} == {0, 1, 2}
+
+
+def test_kills_in_a_run_of_stages_on_two_ranks_change_no_bit(tmp_path):
+    def begin(name):
+        settings = {"out": str(tmp_path / name), "cache": str(tmp_path / "cache"), **SETTINGS, "variant": "curriculum"}
+        return processes.ranks("train", 2, tmp_path / f"{name}-logs", **settings)
+
+    processes.finish(begin("whole"), tmp_path / "whole-logs")
+    run_killed(lambda: begin("killed"), tmp_path / "killed", kills=2, seed=3)
+    processes.finish(begin("killed"), tmp_path / "killed-logs")
+    check(tmp_path / "killed", tmp_path / "whole", 2)
