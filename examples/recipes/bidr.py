@@ -3,9 +3,9 @@
 Xiao et al., Progressively Optimized Bi-Granular Document Representation (arXiv 2201.05409, WWW 2022), section 3.2, the
 contrastive quantisation. Queries are the docstrings of the standard library, documents their functions' code (the first
 200 characters), as vectors of a frozen MiniLM; whole modules are held out. A linear head to 128 dimensions trains with
-the codes. Three arms of equal steps: OPQ after training ("post-hoc"), codes trained to reconstruct ("MSE"), codes trained
-to rank ("contrastive"), with 8 and 16 numbers of 4 bits a document. "verified" scores the contrastive codes' first 100
-again by the frozen encoder's own vectors: its R@100 is the ceiling.
+the codes. Three arms of equal steps: OPQ after training ("post-hoc"), codes trained to reconstruct ("MSE"), codes
+trained to rank ("contrastive"), with 8 and 16 numbers of 4 bits a document. "verified" scores the contrastive codes'
+first 100 again by the frozen encoder's own vectors: its R@100 is the ceiling.
 
 Where ours differs: a frozen encoder under a linear head, not two trained encoders; all other rows of a batch are the
 negatives; the reconstruction term compares both sides rotated (their code compares one that is not, at weight 0).

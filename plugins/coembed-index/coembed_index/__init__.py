@@ -59,3 +59,9 @@ def coembed_indexes() -> Iterator[Spec]:
         summary="Product codes in memory find candidates, dense vectors on disk verify them (BiDR).",
         license="Apache-2.0",
     )
+    yield Spec(
+        name="index/prf",
+        target="coembed_index.prf:Feedback",
+        summary="Exact MaxSim whose queries can grow by what their first hits hold (ColBERT-PRF).",
+        license="Apache-2.0",
+    )

@@ -81,11 +81,14 @@ class ProductCode(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The decoded codes of vectors, `[N, dim]`; gradients go through a softmax over the distances to codewords.
 
+        Distances are taken as of vectors of length sqrt(dim), which is what the paper's layer norm gives: as of unit
+        vectors the softmax would be nearly even, and its gradient nearly nothing.
         Source: Xiao et al. 2022, BiDR (WWW), section 3.2.
         """
         parts = self.parts(x)
         distances = torch.cdist(parts, self.codebooks, compute_mode="donot_use_mm_for_euclid_dist").square()
-        soft = (-distances).softmax(-1)
+        lengths = parts.detach().square().sum((0, 2))  # [N]
+        soft = (-distances * (self.dim / lengths.clamp_min(1e-12))[:, None]).softmax(-1)
         hard = torch.zeros_like(soft).scatter_(-1, distances.argmin(-1, keepdim=True), 1.0)
         chosen = hard + soft - soft.detach()
         return (chosen @ self.codebooks).transpose(0, 1).flatten(1)
