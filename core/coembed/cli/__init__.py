@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("coembed.cli.index", "index items or files for search"),
     "search": ("coembed.cli.search", "search an index of one tower with items of another"),
     "eval": ("coembed.cli.eval", "measure retrieval between the towers of a space"),
+    "merge": ("coembed.cli.merge", "merge spaces that were trained apart from one start"),
+    "grow": ("coembed.cli.grow", "make a tower of a space wider and deeper"),
     "install": ("coembed.cli.install", "install plugins by name, keeping the torch that is there"),
     "uninstall": ("coembed.cli.uninstall", "uninstall plugins by name"),
     "new": ("coembed.cli.new", "begin a plugin: a package that passes the conformance kit as written"),
