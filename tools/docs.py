@@ -46,7 +46,7 @@ def methods() -> list[dict[str, Any]]:
 
 
 def names(component: str | list[str] | None) -> list[str]:
-    """The component field as a list: it holds one name, several, or none."""
+    """The component or the recipe field as a list: it holds one name, several, or none."""
     return [component] if isinstance(component, str) else list(component or [])
 
 
@@ -61,7 +61,7 @@ def methods_page() -> str:
             entry["mechanism"],
             entry["kind"],
             ", ".join(map(code, names(entry["component"]))),
-            f"[{Path(entry['recipe']).name}](../{entry['recipe']})" if entry["recipe"] else "",
+            ", ".join(f"[{Path(path).name}](../{path})" for path in names(entry["recipe"])),
             entry["state"],
         )
         for entry in entries
@@ -167,7 +167,7 @@ def recipes_page() -> str:
     """docs/recipes.md."""
     entries = yaml.safe_load((DOCS / "recipes.yaml").read_text(encoding="utf-8"))
     figures = json.loads((DOCS / "recipes.json").read_text(encoding="utf-8"))
-    titles = {Path(entry["recipe"]).stem: entry["title"] for entry in methods() if entry["recipe"]}
+    titles = {Path(path).stem: entry["title"] for entry in methods() for path in names(entry["recipe"])}
     parts = [
         "# Recipes: when to use what",
         """Each recipe runs a published method with its mechanism and without, with the control that its idea calls for,
