@@ -80,13 +80,13 @@ class Miscounts(Right):
         return other.search(q, k, where)
 
 
-@breaks("index", "filters", "are not among what it allows")
+@breaks("index", "filters", "are not among what it allows", also=("filters_to_few",))
 class IgnoresFilters(Right):
     def search(self, q, k=10, where=None):
         return super().search(q, k)
 
 
-@breaks("index", "filters", "states recall = 1.0")
+@breaks("index", "filters", "states recall = 1.0", also=("filters_to_few", "works_when_small"))
 class FiltersWhatItFound(Right):
     def search(self, q, k=10, where=None):
         allowed = [{hit.id for hit in hits} for hits in super().search(q, len(self), where)]
@@ -113,7 +113,7 @@ class LosesMeta(Right):
         return index
 
 
-@breaks("index", "loads_what_it_saved", "rows of 200, or others")
+@breaks("index", "loads_what_it_saved", "rows of 200, or others", also=("goes_on_from_disk",))
 class LosesRows(Right):
     @classmethod
     def load(cls, folder):
@@ -175,7 +175,7 @@ class AddsBeforeItChecks(Right):
         super().add([f"{name}" for name in ids], x, payloads, **options)
 
 
-@breaks("index", "updates", "it has 200")
+@breaks("index", "updates", "it has 200", also=("goes_on_from_disk",))
 class UpdatesWhatIsThere(Right):
     def update(self, ids, x, payloads=None):
         rows = [i for i, name in enumerate(ids) if name in self]
@@ -196,7 +196,7 @@ class DeletesFirst(Right):
         self.add(ids, x, payloads)
 
 
-@breaks("index", "ranks_multivectors", "states recall = 1.0")
+@breaks("index", "ranks_multivectors", "states recall = 1.0", also=ANY)
 class AveragesVectors(Right):
     def add(self, ids, x, payloads=None, **options):
         super().add(ids, x.pool(), payloads, **options)

@@ -12,6 +12,7 @@ from coembed.testing.checks import (  # isort: skip
     pretexts,
     sources,
     indexes,
+    index_promises,
     evals,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "encoder_training",
     "encoders",
     "evals",
+    "index_promises",
     "indexes",
     "modules",
     "objectives",

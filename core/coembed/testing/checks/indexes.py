@@ -12,20 +12,23 @@ from coembed.testing.subject import Broken, Inapplicable, Subject, check, hold
 ROWS, DIM, K = 200, 16, 10
 
 
-def _data(rows: int = ROWS, seed: int = 0) -> Embedding:
+def data(rows: int = ROWS, seed: int = 0) -> Embedding:
+    """Rows of unit length, in all directions."""
     vectors = torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
     return Embedding.from_vectors(vectors).normalize()
 
 
-def _filled(subject: Subject) -> tuple[Index, Embedding, list[str]]:
+def filled(subject: Subject) -> tuple[Index, Embedding, list[str]]:
+    """A small index with all rows, its rows and their ids."""
     index: Index = subject.tiny()
-    x, ids = _data(), [f"id{i}" for i in range(ROWS)]
+    x, ids = data(), [f"id{i}" for i in range(ROWS)]
     index.add(ids[:120], x[:120], [{"n": i} for i in range(120)])
     index.add(ids[120:], x[120:], [{"n": i} for i in range(120, ROWS)])
     return index, x, ids
 
 
-def _recall(index: Index, found: list[list[str]], scores: Tensor, ids: list[str]) -> None:
+def meets_recall(index: Index, found: list[list[str]], scores: Tensor, ids: list[str]) -> None:
+    """Hold what was found against the best by `scores` `[Q, N]`, at the recall that the index states."""
     best = [{ids[i] for i in row} for row in scores.topk(min(K, len(ids))).indices.tolist()]
     got = sum(len(set(f) & b) / len(b) for f, b in zip(found, best, strict=True)) / len(best)
     hold(
@@ -38,11 +41,11 @@ def _recall(index: Index, found: list[list[str]], scores: Tensor, ids: list[str]
 @check("index")
 def finds_the_nearest(subject: Subject) -> None:
     """Equal to brute force where it states recall 1, at its stated recall elsewhere; hits are sorted and complete."""
-    index, x, ids = _filled(subject)
-    queries = _data(20, seed=1)
+    index, x, ids = filled(subject)
+    queries = data(20, seed=1)
     hits = index.search(queries, k=K)
     scores = similarity(queries, x)
-    _recall(index, [[hit.id for hit in row] for row in hits], scores, ids)
+    meets_recall(index, [[hit.id for hit in row] for row in hits], scores, ids)
     hold(len(index) == ROWS and list(index.ids) == ids, f"{ROWS} rows were added, it has {len(index)}, or other ids")
     for row, found in enumerate(hits):
         values = [hit.score for hit in found]
@@ -63,8 +66,8 @@ def finds_the_nearest(subject: Subject) -> None:
 @check("index")
 def filters(subject: Subject) -> None:
     """A mask, ids, a predicate or a filter in words restricts hits, at the stated recall among what is left."""
-    index, x, ids = _filled(subject)
-    queries, mask = _data(10, seed=2), torch.arange(ROWS) % 7 == 0
+    index, x, ids = filled(subject)
+    queries, mask = data(10, seed=2), torch.arange(ROWS) % 7 == 0
     kept = [name for name, keep in zip(ids, mask.tolist(), strict=True) if keep]
     words = f"n in {[int(name.removeprefix('id')) for name in kept]} and not n is None"
     for what, where in (
@@ -76,16 +79,16 @@ def filters(subject: Subject) -> None:
         found = [[hit.id for hit in row] for row in index.search(queries, k=K, where=where)]
         strangers = {name for row in found for name in row} - set(kept)
         hold(not strangers, f"`where` as {what}: {len(strangers)} hits are not among what it allows")
-        _recall(index, found, similarity(queries, x[mask]), kept)
+        meets_recall(index, found, similarity(queries, x[mask]), kept)
 
 
 @check("index")
 def loads_what_it_saved(subject: Subject) -> None:
     """Loaded from disk, also by `open_index`, it gives the same hits and keeps what is known of its vectors."""
-    index, _, _ = _filled(subject)
+    index, _, _ = filled(subject)
     index.meta["tower"] = "text"
     index.save(subject.folder / "index")
-    queries = _data(10, seed=3)
+    queries = data(10, seed=3)
     wanted = index.search(queries, k=K)
     for how, open_it in ((f"{type(index).__name__}.load", type(index).load), ("open_index", open_index)):
         try:
@@ -103,13 +106,13 @@ def loads_what_it_saved(subject: Subject) -> None:
 @check("index")
 def deletes(subject: Subject) -> None:
     """A deleted item is never found again; the others stay; an id that is not there is refused."""
-    index, x, ids = _filled(subject)
+    index, x, ids = filled(subject)
     index.delete(ids[:50])
     hits = index.search(x[:50], k=K)
     back = {hit.id for row in hits for hit in row} & set(ids[:50])
     hold(not back, f"{len(back)} deleted items are found again")
     hold(len(index) == ROWS - 50, f"50 of {ROWS} rows were deleted, it has {len(index)}")
-    _recall(index, [[hit.id for hit in row] for row in hits], similarity(x[:50], x[50:]), ids[50:])
+    meets_recall(index, [[hit.id for hit in row] for row in hits], similarity(x[:50], x[50:]), ids[50:])
     try:
         index.delete([ids[60], "never there"])
     except KeyError:
@@ -121,8 +124,8 @@ def deletes(subject: Subject) -> None:
 @check("index")
 def updates(subject: Subject) -> None:
     """An id that is there gets its new vector and payload, another is added; a refused update changes nothing."""
-    index, _, ids = _filled(subject)
-    fresh = _data(2, seed=4)
+    index, _, ids = filled(subject)
+    fresh = data(2, seed=4)
     index.update([ids[0], "new"], fresh, [{"n": -1}, {"n": -2}])
     hold(len(index) == ROWS + 1, f"of {ROWS} rows one was replaced and one added, it has {len(index)}")
     hits = [hit for row in index.search(fresh, k=1) for hit in row]  # one that is not exact may miss
@@ -142,7 +145,7 @@ def updates(subject: Subject) -> None:
 @check("index")
 def refuses_bad_rows(subject: Subject) -> None:
     """NaN, a width that differs, and an id that is there already are refused, and the index stays as it was."""
-    index, x, _ = _filled(subject)
+    index, x, _ = filled(subject)
     nan = Embedding.from_vectors(torch.full((1, DIM), float("nan")))
     wide = Embedding.from_vectors(torch.ones(1, DIM + 1))
     for what, name, rows in (("NaN", "new", nan), ("another width", "new", wide), ("a taken id", "id0", x[:1])):
@@ -167,4 +170,4 @@ def ranks_multivectors(subject: Subject) -> None:
     except ValueError as error:
         raise Inapplicable(f"takes no multi-vectors: {error}") from error
     found = [[hit.id for hit in row] for row in index.search(x[:10], k=K)]
-    _recall(index, found, similarity(x[:10], x), ids)
+    meets_recall(index, found, similarity(x[:10], x), ids)
