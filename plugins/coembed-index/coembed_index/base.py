@@ -37,10 +37,12 @@ class Approximate(Stored):
     `keep` says what is left of a vector for scoring candidates, memory-mapped: "float32", "float16", "int8" or "none".
     `rescore` times k candidates are scored from that; 0 leaves scores as the codes give them, which with "none" is all
     there is. Rows of several vectors are refused unless `multi`. `read` counts the vectors read to score candidates.
+    What was learned from few rows is learned anew once there are `refit` times as many (0: only by `rebuild`).
     """
 
     recall: float = 0.9
     multi: ClassVar[bool] = False
+    refit: ClassVar[int] = 8
 
     def __init__(self, *, keep: str = "float32", rescore: int = 4) -> None:
         super().__init__()
@@ -93,7 +95,10 @@ class Approximate(Stored):
         super().add(ids, x, payloads, skip_absent=skip_absent)
 
     def prepare(self) -> None:
-        """Train if that was not done, and encode what is new."""
+        """Train if that was not done, or on far fewer rows than there are now, and encode what is new."""
+        if self.refit and 0 < self.trained_on < min(_TRAIN, len(self) / self.refit) and self.keep != "none":
+            if self.state():
+                self.rebuild()
         raw = [part for part in self.segments() if not part.codes]
         if not raw:
             return

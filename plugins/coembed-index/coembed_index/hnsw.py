@@ -35,6 +35,7 @@ class Hnsw(Structure):
 
     kind = "index/hnsw"
     recall = 0.9
+    refit = 0  # a graph learns nothing from its first rows
 
     def __init__(
         self,

@@ -67,13 +67,14 @@ class IvfPq(Structure):
         wanted = self.lists or max(1, round(4 * count**0.5))
         lists = max(1, min(wanted, count // _PER_LIST))
         bits = max(1, min(8, int(np.log2(max(2, count // _PER_CENTROID)))))
+        rows = vectors.repeat(-(-(2**bits) // count), 1) if count < 2**bits else vectors
         with self._threads():
             coarse = self._faiss.IndexFlatIP(dim)
             made = self._faiss.IndexIVFPQ(coarse, dim, lists, parts, bits, self._faiss.METRIC_INNER_PRODUCT)
             made.own_fields = True
             coarse.this.disown()
             made.cp.min_points_per_centroid = made.pq.cp.min_points_per_centroid = 1  # few rows are no fault
-            made.train(np.ascontiguousarray(vectors.numpy(), dtype=np.float32))
+            made.train(np.ascontiguousarray(rows.numpy(), dtype=np.float32))
         made.nprobe = min(self.probes, lists)
         self._made = made
 
