@@ -12,16 +12,19 @@
     out: space
 
 Paths are relative to the file. `tasks` replaces `objective` where sources or pairs of towers want different ones:
-`{source: 0, towers: [image, text], objective: siglip, weight: 2}`, the source by number or by its `name`.
+`{source: 0, towers: [image, text], objective: siglip, weight: 2}`, the source by number or by its `name`, or a list of
+such, whose records then share batches. Hard negatives, memories and stages: see `coembed.curriculum`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coembed.curriculum import KEYS, Harder, StagePlan, harder, stages
+from coembed.curriculum import Component as Component
 from coembed.items import describe
 from coembed.settings import Part, RunError, read_yaml
 
@@ -46,16 +49,8 @@ FIT: dict[str, tuple[type, ...]] = {
     "checkpoint_every": (int,),
     "tracker": (str,),
 }
+STAGE = ("steps", "epochs", "batch_size", "mixing", "lr", "layer_decay", "weight_decay", "warmup", "clip")
 MAY_BE_ZERO = ("weight_decay", "warmup", "clip", "seed")
-
-
-@dataclass(frozen=True)
-class Component:
-    """A registered name and the arguments that it gets; `where` is the place that asked for it, for messages."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class SourcePlan:
 class TaskPlan:
     """One task: a contrast by an objective, or a pretext of one tower."""
 
-    source: int
+    sources: tuple[int, ...]
     towers: tuple[str, ...]
     component: Component
     pretext: bool = False
@@ -88,7 +83,14 @@ class TaskPlan:
     pairs: tuple[tuple[str, str, float], ...] | None = None  # two towers and their weight
     same: str = "content"
     roles: Mapping[str, str] = field(default_factory=dict)
+    harder: Harder = field(default_factory=Harder)
+    name: str = ""
     where: str = ""
+
+    @property
+    def source(self) -> int:
+        """The first source."""
+        return self.sources[0]
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Run:
     sources: tuple[SourcePlan, ...]
     objective: Component
     tasks: tuple[TaskPlan, ...] = ()
+    stages: tuple[StagePlan, ...] = ()
     dim: int | None = None
     fit: Mapping[str, Any] = field(default_factory=dict)
     held_out: float = 0.1
@@ -113,12 +116,15 @@ def read(path: Path) -> Run:
 
 def parse(top: Part, folder: Path) -> Run:
     """The run that a mapping describes; paths are taken relative to `folder`. Raises RunError."""
-    top.only("towers", "sources", "source", "tasks", "objective", "dim", "fit", "held_out", "device", "out")
+    top.only("towers", "sources", "source", "tasks", "stages", "objective", "dim", "fit", "held_out", "device", "out")
     towers = {name: _tower(part) for name, part in top.parts("towers", short="encoder").items()}
     if len(towers) < 1:
         raise RunError(f"{top.at()}: no towers; give towers: {{NAME: ENCODER}}")
     sources = source_plans(top, folder)
-    tasks = tuple(_task(part, towers, sources) for part in top.listed("tasks"))
+    tasks = tuple(_task(part, towers, sources, folder, i) for i, part in enumerate(top.listed("tasks")))
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise RunError(f"{top.at('tasks')}: two tasks have one name: {', '.join(names)}")
     if tasks and "objective" in top.data:
         raise RunError(f"{top.at('objective')}: give an objective to each of the tasks, or no tasks")
     dim, held_out = top.get("dim", int), top.get("held_out", float, 0.1)
@@ -132,6 +138,7 @@ def parse(top: Part, folder: Path) -> Run:
         sources,
         _component(top, "objective", "infonce"),
         tasks,
+        stages(top, folder, names, STAGE, _fit, _component),
         dim,
         _fit(top.part("fit")),
         held_out,
@@ -184,17 +191,29 @@ def _source(part: Part, folder: Path, number: int) -> SourcePlan:
     return SourcePlan(label, Component(name or "", options, part.at()), part.get("rename", dict, {}))
 
 
-def _task(part: Part, towers: Mapping[str, TowerPlan], sources: tuple[SourcePlan, ...]) -> TaskPlan:
-    part.only("source", "towers", "objective", "pretext", "weight", "pairs", "same", "roles")
-    names = [source.name for source in sources]
-    given = part.get("source", (int, str), 0 if len(sources) == 1 else None)
+def _sources(part: Part, names: Sequence[str]) -> tuple[int, ...]:
+    """The sources of a task, by number."""
+    given = part.get("source", (int, str, list), 0 if len(names) == 1 else None)
     if given is None:
         raise RunError(f"{part.at()}: there are several sources: name the task's, of {', '.join(names)}")
-    if isinstance(given, str):
-        part.known("source", [given], names)
-        given = names.index(given)
-    elif not 0 <= given < len(sources):
-        raise RunError(f"{part.at('source')}: {given}: there are {len(sources)} sources, counted from 0")
+    found = []
+    for one in given if isinstance(given, list) else [given]:
+        if isinstance(one, str):
+            part.known("source", [one], names)
+            one = names.index(one)
+        elif isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < len(names):
+            raise RunError(f"{part.at('source')}: {one!r}: there are {len(names)} sources, counted from 0")
+        found.append(one)
+    if not found or len(set(found)) < len(found):
+        raise RunError(f"{part.at('source')}: give each source of the task once")
+    return tuple(found)
+
+
+def _task(
+    part: Part, towers: Mapping[str, TowerPlan], sources: tuple[SourcePlan, ...], folder: Path, number: int
+) -> TaskPlan:
+    part.only("name", "source", "towers", "objective", "pretext", "weight", "pairs", "same", "roles", *KEYS)
+    given = _sources(part, [source.name for source in sources])
     pairs = part.get("pairs", list)
     chosen = part.get("towers", list, list(towers))
     part.known("towers", chosen, towers)
@@ -206,6 +225,8 @@ def _task(part: Part, towers: Mapping[str, TowerPlan], sources: tuple[SourcePlan
     pretext = "pretext" in part.data
     if pretext and ("objective" in part.data or len(chosen) != 1):
         raise RunError(f"{part.at('pretext')}: a pretext has no objective and trains one tower: towers: [NAME]")
+    if pretext and (key := next((key for key in KEYS if key in part.data), None)):
+        raise RunError(f"{part.at(key)}: a pretext compares no records: that is for contrasts")
     weight = part.get("weight", float, 1.0)
     if weight <= 0:
         raise RunError(f"{part.at('weight')}: {weight} must be positive")
@@ -218,6 +239,8 @@ def _task(part: Part, towers: Mapping[str, TowerPlan], sources: tuple[SourcePlan
         tuple((a, b, float(*weight or [1.0])) for a, b, *weight in pairs) if pairs else None,
         part.get("same", str, "content"),
         part.get("roles", dict, {}),
+        harder(part, folder),
+        part.get("name", str, str(number)),
         part.at(),
     )
 
@@ -226,9 +249,9 @@ def _is_weight(given: list[Any]) -> bool:
     return all(isinstance(w, (int, float)) and not isinstance(w, bool) and 0 < w < float("inf") for w in given)
 
 
-def _fit(part: Part) -> dict[str, Any]:
-    part.only(*FIT)
-    settings = {key: part.get(key, kinds) for key, kinds in FIT.items() if key in part.data}
+def _fit(part: Part, known: Sequence[str] = tuple(FIT)) -> dict[str, Any]:
+    part.only(*known)
+    settings = {key: part.get(key, FIT[key]) for key in known if key in part.data}
     if isinstance(rows := settings.get("micro_batch"), str) and rows != "auto":
         raise RunError(f"{part.at('micro_batch')}: {rows!r}: a number of rows is expected, or auto")
     for key, value in settings.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from coembed.spec import SpecError, resolve
 
 if TYPE_CHECKING:
     from coembed.encoder import Encoder
-    from coembed.sources import Record, Records, Source
+    from coembed.sources import Records, Source
     from coembed.space import Space
     from coembed.tasks import Task
     from coembed.tower import Tower
@@ -95,16 +94,9 @@ def split(
 
 def combine(sources: Sequence[Source], names: Sequence[str]) -> Records:
     """The records of several sources as one; ids get the name of their source where there are several."""
-    from coembed.sources import Records
+    from coembed.sources import Records, joined
 
-    if len(sources) == 1:
-        return Records(sources[0])
-
-    def named(name: str, record: Record) -> Record:
-        group = None if record.group is None else f"{name}:{record.group}"
-        return replace(record, id=f"{name}:{record.id}", group=group)
-
-    return Records(named(name, record) for name, source in zip(names, sources, strict=True) for record in source)
+    return Records(sources[0]) if len(sources) == 1 else joined(dict(zip(names, sources, strict=True)))
 
 
 def build_space(run: Run, seed: int) -> Space:
@@ -149,7 +141,13 @@ def build_tasks(run: Run, space: Space, sources: Sequence[Source]) -> list[Task]
     from coembed.tasks import Contrast
 
     if run.tasks:
-        return [_task(plan, sources[plan.source], space) for plan in run.tasks]
+        names = [source.name for source in run.sources]
+        return [
+            _task(plan, combine([sources[i] for i in plan.sources], [names[i] for i in plan.sources]), space)
+            if len(plan.sources) > 1
+            else _task(plan, sources[plan.source], space)
+            for plan in run.tasks
+        ]
     tasks: list[Task] = []
     for plan, source in zip(run.sources, sources, strict=True):
         shared = {pair for record in source for pair in combinations([t for t in space if t in record], 2)}
@@ -169,6 +167,7 @@ def build_tasks(run: Run, space: Space, sources: Sequence[Source]) -> list[Task]
 
 
 def _task(plan: TaskPlan, source: Source, space: Space) -> Task:
+    from coembed.cli.curriculum import built
     from coembed.tasks import Contrast
 
     if plan.pretext:
@@ -184,6 +183,7 @@ def _task(plan: TaskPlan, source: Source, space: Space) -> Task:
             pairs={(a, b): share for a, b, share in plan.pairs} if plan.pairs else None,
             same=plan.same,
             roles=plan.roles,
+            **built(plan.harder),
         )
     except ValueError as error:
         raise error if isinstance(error, RunError) else RunError(f"{plan.where}: {error}") from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from coembed import checkpoint
 from coembed.cli import assemble, message, output
+from coembed.cli.curriculum import build_stages
 from coembed.runfile import Run
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ def _train(plan: Run, restart: bool, push: str | None, ranks: Ranks) -> dict[str
     sources, held = assemble.split(whole, names, plan.held_out, seed)
     space = assemble.build_space(plan, seed)
     tasks = assemble.build_tasks(plan, space, sources)
+    stages = build_stages(plan, tasks)
     announce(plan, space, sources, held)
     if ranks.main:
         claim(out, plan, restart)
     ranks.wait()
     try:
-        history = fit(space, tasks=tasks, held_out=held, out=out, progress=True, **plan.fit)
+        history = fit(space, tasks=tasks, stages=stages, held_out=held, out=out, progress=True, **plan.fit)
     except KeyboardInterrupt:
         output.note(f"Stopped. The same command goes on from the last checkpoint in {out}.")
         raise

@@ -5,6 +5,7 @@ from coembed.sources.columns import Columns, SourceError
 from coembed.sources.files import Csv, Jsonl, open_source
 from coembed.sources.folder import Folder
 from coembed.sources.hf import HfDataset
+from coembed.sources.joined import joined
 from coembed.sources.parquet import Parquet
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Records",
     "Source",
     "SourceError",
+    "joined",
     "open_source",
 ]
