@@ -7,6 +7,7 @@ the codes. Three arms of equal steps: OPQ after training ("post-hoc"), codes tra
 trained to rank ("contrastive"), with 8 and 16 numbers of 4 bits a document. "verified" scores the contrastive codes'
 first 100 again by the frozen encoder's own vectors: its R@100 is the ceiling.
 
+The rate of learning was chosen among two on modules of the training side, where it was better for all arms.
 Where ours differs: a frozen encoder under a linear head, not two trained encoders; all other rows of a batch are the
 negatives; the reconstruction term compares both sides rotated (their code compares one that is not, at weight 0).
 The second stage, batches that walk between neighbours, has its own recipe (bidr_sampler.py).

@@ -64,7 +64,7 @@ def fit_contrastive(
     warmup: int = 200,
     steps: int = 200,
     batch_size: int = 256,
-    lr: float = 1e-3,
+    lr: float = 3e-4,
     temperature: float = 0.05,
     reconstruction: float = 0.0,
     keys: Tensor | None = None,

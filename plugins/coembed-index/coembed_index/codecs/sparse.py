@@ -62,8 +62,8 @@ class Dedup(Codec):
 
     Blocks are taken in the order of their 75th percentile, which puts alike ones near each other; in each bucket of a
     hash by random projections the first stands for those of which at least 70 % of the numbers agree with its own
-    within a tolerance, and the others go on to the next hash. The tolerance is the smallest of a doubling row that
-    meets the budget, so the bytes may lie well below it.
+    within a tolerance, and the others go on to the next hash. The tolerance is the smallest that meets the budget.
+    Without near-copies among the vectors that tolerance is wide, and little is left of them: this is for copies.
     Source: Zhou et al. 2022, deduplication of models, as compared by Zhang et al. 2023; blocks there span rows too.
     """
 
@@ -82,13 +82,19 @@ class Dedup(Codec):
         if allowed < least:
             raise self.too_small(least)
         order = torch.quantile(blocks, 0.75, dim=1).argsort(stable=True)
-        tolerance = 0.0
-        while True:
-            names = self._merge(blocks, order, tolerance)
-            kept, number = torch.unique(names, return_inverse=True)
+        low, high, best = 0.0, 0.0, None
+        for _ in range(40):
+            tolerance = (low + high) / 2 if best is not None else high
+            kept, number = torch.unique(self._merge(blocks, order, tolerance), return_inverse=True)
             if 4 * (len(blocks) + len(kept) * width) <= allowed:
+                best, high = (kept, number), tolerance
+            else:
+                low = tolerance
+                high = high if best is not None else max(2 * high, 1e-4 * float(blocks.abs().max()) + 1e-30)
+            if best is not None and high - low <= 0.02 * high:
                 break
-            tolerance = max(2 * tolerance, 1e-4 * float(blocks.abs().max()) + 1e-30)
+        assert best is not None, "at a wide enough tolerance one block stands for all"
+        kept, number = best
         self.tensors = {"blocks": blocks[kept], "number": number.view(rows, -1).to(torch.int32)}
         return self
 
