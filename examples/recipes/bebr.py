@@ -48,7 +48,7 @@ def data(quick: bool) -> tuple[Pairs, Pairs]:
     sides = []
     static = coembed.load("text/static", model="package:wordllama")
     for records in coembed.load("samples/stdlib").split(0.25):
-        pairs = [(r["text"], r["code"][:CODE]) for r in records][: 200 if quick else None]
+        pairs = [(r["text"], r["code"][:CODE]) for r in records][: 100 if quick else None]
         old = [F.normalize(static.encode(list(texts)).vectors, dim=1) for texts in zip(*pairs, strict=True)]
         sides.append(Pairs(vectors(pairs), (old[0], old[1])))
     return sides[0], sides[1]

@@ -40,7 +40,7 @@ def data(quick: bool) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Pairs of vectors to train on and held-out ones."""
     sides = []
     for records in coembed.load("samples/stdlib").split(0.25):
-        sides.append(vectors([(r["text"], r["code"][:CODE]) for r in records][: 200 if quick else None]))
+        sides.append(vectors([(r["text"], r["code"][:CODE]) for r in records][: 100 if quick else None]))
     return sides[0], sides[1]
 
 
