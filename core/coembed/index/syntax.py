@@ -15,7 +15,7 @@ from coembed.index.filters import Filter, Path
 
 
 @dataclass(frozen=True)
-class Test:
+class Leaf:
     """One test of a key.
 
     `op` is "==", "<", "<=", ">", ">=", "in" (the value is one of a list), "within" (it is part of a string), "has" (it
@@ -48,7 +48,7 @@ class Some:
     parts: tuple[Node, ...]
 
 
-Node = Test | Not | Every | Some
+Node = Leaf | Not | Every | Some
 
 _OPS: dict[type[ast.cmpop], str] = {ast.Eq: "==", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
@@ -57,7 +57,7 @@ def syntax(text: str) -> Node:
     """A filter's tree; raises FilterError as `Filter`.
 
     >>> syntax("lang != 'de'")
-    Not(part=Test(path=('lang',), op='==', value='de'))
+    Not(part=Leaf(path=('lang',), op='==', value='de'))
     """
     made = Filter(text)
     return _node(made, made._tree)
@@ -74,16 +74,16 @@ def _node(made: Filter, node: ast.expr) -> Node:
         pairs = [made._pair(*three) for three in zip(sides, node.ops, sides[1:], strict=False)]
         tests = tuple(_test(*pair) for pair in pairs)
         return tests[0] if len(tests) == 1 else Every(tests)
-    return Test(made._path(node), "true")
+    return Leaf(made._path(node), "true")
 
 
 def _test(path: Path, op: ast.cmpop, value: Any, turned: bool) -> Node:
     if isinstance(op, (ast.Is, ast.IsNot)):
-        null = Test(path, "null")
+        null = Leaf(path, "null")
         return null if isinstance(op, ast.Is) else Not(null)
     if isinstance(op, (ast.In, ast.NotIn)):
-        inside = Test(path, "has" if turned else "within" if isinstance(value, str) else "in", value)
+        inside = Leaf(path, "has" if turned else "within" if isinstance(value, str) else "in", value)
         return inside if isinstance(op, ast.In) else Not(inside)
     if isinstance(op, ast.NotEq):
-        return Not(Test(path, "==", value))
-    return Test(path, _OPS[type(op)], value)
+        return Not(Leaf(path, "==", value))
+    return Leaf(path, _OPS[type(op)], value)
