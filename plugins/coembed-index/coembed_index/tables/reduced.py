@@ -146,11 +146,11 @@ class DeepLight(Table):
         if self.steps % 10 == 0:
             gone = int(self.rate * (1 - self.decay ** (self.steps / 100)) * self.mask.numel())
             with torch.no_grad():
-                self.table *= self.mask
+                self.table.mul_(self.mask)
                 if gone:
                     limit = self.table.abs().flatten().kthvalue(gone).values
-                    self.mask &= self.table.abs() > limit
-                    self.table *= self.mask
+                    self.mask.logical_and_(self.table.abs() > limit)
+                    self.table.mul_(self.mask)
 
     def stored(self) -> dict[str, Tensor]:
         """CSR."""
