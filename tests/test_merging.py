@@ -292,6 +292,8 @@ def test_spaces_of_other_architectures_are_refused_by_name():
     other["a"].aligner.map = nn.Linear(8, 5, bias=False)
     with pytest.raises(MergeError, match=r"towers\.a\.aligner\.map\.weight is \[5, 8\] and \[6, 8\]"):
         merge(base, [other])
+    with pytest.raises(MergeError, match=r"is torch\.float64 and torch\.float32; cast one"):
+        merge(base, [start().double()])
     with pytest.raises(MergeError, match=r"only one of them has towers\.a\.encoder\.body\.2"):
         merge(base, [start(blocks=3)])
     other = Space({"a": toy_encoder(dim=8), "b": toy_encoder(dim=8)}, dim=6, aligner="mlp")

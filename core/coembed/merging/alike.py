@@ -81,6 +81,8 @@ def _check_state(first: nn.Module, other: nn.Module, where: str) -> None:
         one, two = kept[name], state[name]
         if one.shape != two.shape:
             raise MergeError(f"{where}: {name} is {list(two.shape)} and {list(one.shape)}")
+        if one.dtype != two.dtype:
+            raise MergeError(f"{where}: {name} is {two.dtype} and {one.dtype}; cast one of the spaces first")
 
 
 def _check_ties(first: nn.Module, other: nn.Module, where: str) -> None:
