@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("coembed.cli.embed", "turn items or files into vectors"),
     "index": ("coembed.cli.index", "index items or files for search"),
     "search": ("coembed.cli.search", "search an index of one tower with items of another"),
+    "serve": ("coembed.cli.serve", "search a space from a page, or over HTTP"),
     "eval": ("coembed.cli.eval", "measure retrieval between the towers of a space"),
     "merge": ("coembed.cli.merge", "merge spaces that were trained apart from one start"),
     "grow": ("coembed.cli.grow", "make a tower of a space wider and deeper"),
