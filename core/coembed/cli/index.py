@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "coembed index [build|add] SPACE INPUT… --tower NAME\n"
         "       coembed index [build|add] --vectors DIR --out DIR\n"
         "       coembed index delete SPACE|INDEX ID… [--where FILTER]\n"
-        "       coembed index info SPACE|INDEX"
+        "       coembed index info SPACE|INDEX [--report]"
     )
     parser.epilog = (
         "build makes an index anew, add puts items into one that is there, those of an id that it has in place of the "
@@ -41,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     take("--vectors", metavar="DIR", help="take vectors that `coembed embed` wrote instead of items")
     take("--where", metavar="FILTER", help="delete what passes a filter of payloads, such as \"lang == 'de'\"")
     take("--kind", default="exact", metavar="NAME", help="the registered index to build (default: exact)")
+    flags.add_options(parser, "the index, such as keep=int8 (see `coembed info NAME`)")
     take("--out", metavar="DIR", help="where the index is (default: SPACE/index/TOWER)")
+    take("--report", action="store_true", help="with info: measure recall, bytes and speed on a sample of its rows")
     flags.add_json(parser, "what was written, or what there is")
 
 
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     args.space, args.inputs = words[0] if words else None, words[1:]
     if args.where is not None and args.action != "delete":
         raise UsageError("--where goes with delete; to search, `coembed search … --where`")
+    if args.report and args.action != "info":
+        raise UsageError("--report goes with info")
     return {"build": build, "add": build, "delete": delete, "info": info}[args.action](args)
 
 
@@ -78,7 +82,9 @@ def build(args: argparse.Namespace) -> int:
         parts = _items(space[args.tower], args, skipped)
         meta = {"tower": args.tower, "state": state(Path(args.space), args.tower), "role": args.role}
     out = Path(args.out) if args.out is not None else default(args.space, args.tower)
-    fresh: Index | None = None if args.action == "add" else load(args.kind, "index")
+    if args.set and args.action == "add":
+        raise UsageError("--set goes with build: an index keeps the arguments that it was built with")
+    fresh: Index | None = None if args.action == "add" else load(args.kind, "index", **flags.options(args.set))
     with writing(out) if fresh is None or isinstance(fresh, Stored) else nullcontext():
         index = _grown(open_index(out), out, meta) if fresh is None else fresh
         count, pending = 0, 0
@@ -154,12 +160,19 @@ def info(args: argparse.Namespace) -> int:
         "deleted": sum(part["rows"] - part["live"] for part in segments),
         "meta": facts.get("meta", {}),
     }
+    if args.report:
+        from coembed.index import open_index
+
+        report = open_index(out).report()
+        data["report"] = report.to_json()
     if args.json:
         output.emit(data)
     else:
-        lines = [(name, value) for name, value in data.items() if name not in ("bytes", "meta")]
+        lines = [(name, value) for name, value in data.items() if name not in ("bytes", "meta", "report")]
         lines += [("MB", round(data["bytes"] / 1e6, 1)), *((f"meta {k}", v) for k, v in data["meta"].items())]
         output.table(["", ""], [[name, value if isinstance(value, float) else str(value)] for name, value in lines])
+        if args.report:
+            print(report)
     return 0
 
 

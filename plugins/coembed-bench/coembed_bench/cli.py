@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from coembed_bench import BENCHES
 from coembed_bench.report import Failed
@@ -23,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="name the benchmarks and stop")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", action="store_true", help="one JSON object a benchmark, on a line of its own")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write the pictures of a benchmark that has some there")
     return parser
 
 
@@ -44,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"coembed-bench: {name}: {error}", file=sys.stderr)
             failed = True  # what one lacks does not keep the others from being taken
             continue
+        if options.out is not None:
+            options.out.mkdir(parents=True, exist_ok=True)
+            for file, text in report.pictures.items():
+                (options.out / file).write_text(text, encoding="utf-8")
         if options.json:
             print(json.dumps(report.to_json(), allow_nan=False), flush=True)
         else:

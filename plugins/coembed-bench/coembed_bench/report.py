@@ -58,6 +58,7 @@ class Report:
     load: float | None
     packages: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON types: bench, machine, versions, rows, aims.
