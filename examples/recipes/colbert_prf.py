@@ -7,8 +7,8 @@ find. The token vectors are a frozen MiniLM's, brought to 128 dimensions by prin
 
 Settings are the paper's: 3 feedback documents, 24 centroids, 10 kept, beta 0.5 or 1; none was tuned. Controls: the ten
 centroids that are least rare, and feedback from three documents drawn at random. Where ours differs: the encoder was
-not trained for late interaction; a "token", of which the rarity is counted, is a cell of a codebook of 1,024 centres
-over the documents' own token vectors, by the 8 nearest; the search of candidates is exact.
+not trained for late interaction; a "token", of which the rarity is counted, is a cell of a codebook of 512 centres
+over the documents' own token vectors, by the 8 nearest; the search of candidates is exact; lists end after 200.
 
     pip install coembed coembed-text coembed-samples coembed-index 'coembed-bench[peers]'
     python examples/recipes/colbert_prf.py [--quick] [--json]
@@ -30,8 +30,8 @@ from coembed_bench.align_data import WEIGHTS
 from coembed_bench.recipe import Claim, Recipe, main
 from coembed_index.prf import PRF, Feedback, expand, weigh
 
-DIM, WORDS, ASKED, LEAST, CUT = 128, 40, 6, 6, 1000
-SETTINGS = PRF(beta=0.5)
+DIM, WORDS, ASKED, LEAST, CUT = 128, 40, 6, 6, 200
+SETTINGS, CELLS = PRF(beta=0.5), 512
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Corpus:
 def corpus(quick: bool) -> Corpus:
     reader = coembed.load("text/hf", model=f"package:{WEIGHTS}").to(torch.bfloat16)
     space = Space({"text": Tower(reader, "identity", pool="none")})
-    records = list(coembed.load("samples/stdlib"))[: 500 if quick else None]
+    records = list(coembed.load("samples/stdlib"))[: 300 if quick else None]
     texts = [" ".join(record["text"].split()[:WORDS]) for record in records]
     raw = Corpus(texts, [], [], space, torch.eye(reader.dim))
     sample = raw.encode(texts[::4])
@@ -74,7 +74,7 @@ def padded(rows: list[Tensor]) -> Embedding:
 
 
 def filled(found: Corpus, rows: list[int]) -> Feedback:
-    index = Feedback()
+    index = Feedback(codebook=CELLS)
     for start in range(0, len(rows), 256):
         some = rows[start : start + 256]
         index.add([str(at) for at in some], padded([found.tokens[at] for at in some]))
@@ -115,7 +115,7 @@ def controlled(index: Feedback, q: Embedding, seed: int, how: str) -> list[list[
 
 def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
     found = corpus(quick)
-    asked = draw(found, 10 if quick else 100, seed)
+    asked = draw(found, 8 if quick else 60, seed)
     rows = [at for at in range(len(found.texts)) if at not in set(asked)]
     index = filled(found, rows)
     q = found.encode([" ".join(found.texts[at].split()[:ASKED]) for at in asked])
@@ -124,7 +124,7 @@ def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
         "first pass": index.search(q, CUT),
         "ranker 0.5": index.search(q, CUT, prf=SETTINGS),
         "ranker 1": index.search(q, CUT, prf=PRF(beta=1.0)),
-        "reranker 0.5": index.search(q, CUT, prf=PRF(beta=0.5, mode="reranker")),
+        "reranker 0.5": index.search(q, CUT, prf=PRF(beta=0.5, mode="reranker", depth=CUT)),
         "least rare": controlled(index, q, seed, "least rare"),
         "random feedback": controlled(index, q, seed, "random feedback"),
     }
