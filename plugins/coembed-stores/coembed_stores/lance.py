@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import lancedb
 import numpy as np
 import pyarrow as pa
+from lancedb.index import HnswSq
 
 from coembed.arguments import number
 from coembed.embedding import Embedding
@@ -68,7 +70,8 @@ class LanceDB(Store):
         self.uri = str(uri) if remote else str(Path(uri).expanduser().resolve())
         self.table_name, self.approximate = table, approximate
         self.recall = recall if approximate else 1.0
-        self._db = lancedb.connect(self.uri)
+        # Without it a table would go on showing the version that it was opened at, whoever writes meanwhile.
+        self._db = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
         self._table: Any = self._open()
 
     @classmethod
@@ -76,22 +79,21 @@ class LanceDB(Store):
         """A new table in a folder."""
         return cls(folder / "lance")
 
-    def build_index(self, index_type: str = "IVF_HNSW_SQ", *, partitions: int | None = None) -> None:
-        """Make an approximate index (or anew) of a kind that LanceDB knows, for `approximate` searches.
+    def build_index(self, *, partitions: int | None = None, m: int = 20, ef_construction: int = 300) -> None:
+        """Make an approximate index (or anew), for `approximate` searches: HNSW graphs over eight-bit vectors.
 
         What it finds depends on the vectors: `report()` measures it. Rows that are added later are compared one by one
         until it is made again.
         """
         if self.dim is None:
             raise ValueError(f"{self.kind}: {self.table_name} is empty: add rows before build_index")
-        self._table.create_index(metric="dot", index_type=index_type, num_partitions=partitions, replace=True)
+        graph = HnswSq(distance_type="dot", num_partitions=partitions, m=m, ef_construction=ef_construction)
+        self._table.create_index("vector", config=graph, replace=True)
 
-    def compact(self) -> None:
-        """Join small files and forget old versions."""
-        if self._table is not None:
-            from datetime import timedelta
-
-            self._table.optimize(cleanup_older_than=timedelta(0))
+    def compact(self, older: timedelta = timedelta(days=1)) -> None:
+        """Join small files, and forget versions that are older; a reader that still uses one of them fails."""
+        if self.dim is not None:
+            self._table.optimize(cleanup_older_than=older)
 
     @property
     def dim(self) -> int | None:
