@@ -34,7 +34,7 @@ from coembed_bench.recipe import Claim, Recipe, main
 from coembed_heads.layers import PromptMask
 from coembed_samples.stdlib import Stdlib
 
-warnings.simplefilter("ignore", coembed.CoembedWarning)  # two of three functions are cut to 96 tokens, for speed
+warnings.simplefilter("ignore", coembed.CoembedWarning)  # two of three functions are cut to 64 tokens, for speed
 
 TEMPLATE = "{x}\n# This is from the package {mask}."
 ARMS = {  # template or not, layers, head
@@ -96,13 +96,15 @@ def pretrained(seed: int, quick: bool) -> tuple[Encoder, Encoder]:
     """The encoder before and after it learned to fill masks, in the code of training modules and other packages."""
     unseen = {code for code, _ in split(seed)[1]}
     corpus = [record["code"] for record in Stdlib(name="hidden") if record["code"] not in unseen]
-    encoder = coembed.load("code/transformer", vocab_size=2000, dim=64, layers=3, heads=4, max_length=96, seed=seed)
+    encoder = coembed.load(
+        "code/transformer", vocab_size=2000, dim=64, layers=3, heads=4, max_length=64, dropout=0.0, seed=seed
+    )
     encoder.fit_tokenizer(corpus)
     before = copy.deepcopy(encoder)
     space = Space({"code": Tower(encoder, "identity", train="all")})
-    steps = 5 if quick else 500
+    steps = 5 if quick else 400
     task = FillMasks(Records.pairs(code=corpus), "code")
-    coembed.fit(space, tasks=[task], steps=steps, batch_size=48, lr=2e-3, seed=seed, cache=False)
+    coembed.fit(space, tasks=[task], steps=steps, batch_size=32, lr=2e-3, seed=seed, cache=False)
     return before, encoder
 
 
@@ -170,7 +172,7 @@ def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
     train, held = split(seed)
     if quick:
         held = held[::10]
-    steps = 4 if quick else 200
+    steps = 4 if quick else 100
     found = {arm: classify(tower(arm, seed, quick), train, held, steps, seed) for arm in ARMS}
     most = Counter(label for _, label in train).most_common(1)[0][0]
     always = scores(torch.full((len(held),), most), held)
@@ -188,7 +190,7 @@ def one_layer_is_mask_pooling() -> None:
 
 
 def every_row_has_one_mask_however_long_the_code() -> None:
-    options = {"dim": 8, "layers": 1, "heads": 1, "max_length": 96}
+    options = {"dim": 8, "layers": 1, "heads": 1, "max_length": 64}
     encoder = coembed.load("heads/cloze", encoder="code/transformer", options=options, template=TEMPLATE)
     batch = encoder.collate(["x = 1", "[MASK]", "y = 2\n" * 500, ""])
     assert (batch["ids"] == encoder.inner.mask_token).sum(1).tolist() == [1, 1, 1, 1]
