@@ -121,7 +121,7 @@ class Index(ABC):
 
         Queries are `sample` rows of the index, each of which then does not count as its own neighbour, or `queries`.
         Brute force goes over the vectors that the index keeps, or those of `exact`, an index of the same ids; without
-        either the recall is not known. Raises ValueError for an empty index.
+        either the recall is not known, and queries are drawn at random. Raises ValueError for an empty index.
 
         >>> from coembed.index import Exact
         >>> index = Exact()

@@ -176,6 +176,9 @@ class Approximate(Stored):
     def rescored(self, q: Embedding, queries: Tensor, rows: Tensor) -> Tensor:
         """Scores `[P]` of queries with rows, from the vectors that are kept."""
         segments, scores = self.segments(), torch.empty(len(rows))
+        if len(segments) == 1 and segments[0].lengths is None:
+            self.read += len(rows)
+            return segments[0].pairs(q, queries, rows)
         starts = torch.tensor([0, *accumulate(len(part) for part in segments)])
         number = torch.searchsorted(starts, rows, right=True) - 1
         for at in number.unique().tolist():

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from coembed_index.structure import Serials, Structure
 
-__all__ = ["IvfPq"]
+__all__ = ["POINTS", "IvfPq"]
 
+POINTS = 64  # rows a centroid of product codes is fitted on: faiss takes 256, for four times as long
 _PER_LIST = 39  # rows a list needs to be placed well, as faiss asks
 _PER_CENTROID = 4  # rows a centroid of product codes needs at least
 
@@ -23,7 +24,7 @@ class IvfPq(Structure):
     """Rows in lists around centroids, each as `parts` bytes; a query looks at the `probes` lists nearest to it.
 
     `lists` is the number of lists (None: 4 times the root of the rows it is trained on), `parts` the bytes of a code
-    (None: one for every 4 dimensions); the width must be a multiple of it. Codes are coarse, so `rescore` times k
+    (None: one for every 8 dimensions); the width must be a multiple of it. Codes are coarse, so `rescore` times k
     candidates are scored from `keep`. Needs faiss: `pip install 'coembed-index[faiss]'`.
     Source: Jegou, Douze and Schmid 2011, Product quantization for nearest neighbor search, section IV.
 
@@ -61,7 +62,7 @@ class IvfPq(Structure):
     def train(self, vectors: Tensor) -> None:
         """Fit centroids and product codes; of few rows fewer, so that none is left without any."""
         count, dim = vectors.shape
-        parts = self.parts or next(p for p in range(max(1, dim // 4), 0, -1) if dim % p == 0)
+        parts = self.parts or next(p for p in range(max(1, dim // 8), 0, -1) if dim % p == 0)
         if dim % parts:
             raise ValueError(f"parts {parts}: the width {dim} is no multiple of it")
         wanted = self.lists or max(1, round(4 * count**0.5))
@@ -73,6 +74,7 @@ class IvfPq(Structure):
             made = self._faiss.IndexIVFPQ(coarse, dim, lists, parts, bits, self._faiss.METRIC_INNER_PRODUCT)
             made.own_fields = True
             coarse.this.disown()
+            made.pq.cp.max_points_per_centroid = POINTS
             made.cp.min_points_per_centroid = made.pq.cp.min_points_per_centroid = 1  # few rows are no fault
             made.train(np.ascontiguousarray(rows.numpy(), dtype=np.float32))
         made.nprobe = min(self.probes, lists)

@@ -44,6 +44,7 @@ class Structure(Approximate):
         self._dumped: Path | None = None  # its file
         self._then = (0, 0)  # the next serial and its rows when that was written
         self._digest = b"\0"
+        self._serials: tuple[list[tuple[int, int]], list[Tensor], Tensor] | None = None  # of all segments, joined once
 
     @abstractmethod
     def insert(self, serials: Serials, vectors: Tensor) -> None:
@@ -123,7 +124,11 @@ class Structure(Approximate):
 
     def _rows(self, serials: Tensor) -> Tensor:
         """The row of each serial over all segments, -1 for one that is not there any more; serials rise with rows."""
-        every = torch.cat([part.codes["serial"] for part in self.segments()])
+        parts = [part.codes["serial"] for part in self.segments()]
+        known = [(id(part), len(part)) for part in parts]
+        if self._serials is None or self._serials[0] != known:  # parts are held on to, so that no id comes twice
+            self._serials = known, parts, torch.cat(parts)
+        every = self._serials[2]
         at = torch.searchsorted(every, serials.contiguous()).clamp_max(len(every) - 1)
         return torch.where((every[at] == serials) & (serials >= 0), at, -1)
 

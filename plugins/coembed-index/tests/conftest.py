@@ -18,7 +18,7 @@ def clustered(count: int, dim: int = 64, seed: int = 0) -> Embedding:
 
 @pytest.fixture
 def rows() -> Embedding:
-    return clustered(3000)
+    return clustered(2000)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_it_finds_what_it_states_and_scores_it_exactly(kind, rows, queries, exac
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("where", ["n < 1", "n < 10", "n < 100", "n < 500", "n < 990"])
+@pytest.mark.parametrize("where", ["n < 1", "n < 50", "n < 500", "n < 990"])
 def test_a_filter_loses_no_recall(kind, where, rows, queries, exact, helpers):
     index = helpers.fill(coembed.load(kind), rows)
     assert helpers.share(index, exact, queries, where=where) >= index.recall
@@ -37,7 +37,7 @@ def test_a_filter_loses_no_recall(kind, where, rows, queries, exact, helpers):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_grows_shrinks_and_is_rebuilt(kind, rows, queries, helpers, tmp_path):
     index, exact = coembed.load(kind), Exact()
-    for start in range(0, 3000, 500):
+    for start in range(0, 2000, 500):
         for one in (index, exact):
             helpers.fill(one, rows[start : start + 500], start)
             one.delete([f"id{start + i}" for i in range(300)])
@@ -48,7 +48,7 @@ def test_it_grows_shrinks_and_is_rebuilt(kind, rows, queries, helpers, tmp_path)
     index.rebuild()
     assert helpers.share(index, exact, queries) >= index.recall
     held = getattr(index, "held", lambda: len(index))()
-    assert held == len(index) == 1200, "nothing is left of what was deleted"
+    assert held == len(index) == 800, "nothing is left of what was deleted"
     index.save(tmp_path)
     assert open_index(tmp_path).search(queries) == index.search(queries)
     assert len(list(tmp_path.iterdir())) == len(json.loads((tmp_path / "index.json").read_text())["files"]) + 1
@@ -103,7 +103,7 @@ def test_what_was_learned_from_few_is_learned_anew(kind, rows, queries, exact, h
     assert index.trained_on == 20
     helpers.fill(index, rows[20:], 20)
     index.search(queries)
-    assert index.trained_on == 3000
+    assert index.trained_on == 2000
     assert helpers.share(index, exact, queries) >= index.recall
 
 
