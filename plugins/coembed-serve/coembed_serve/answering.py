@@ -91,5 +91,8 @@ def _usual(sample: Embedding | None, q: Embedding) -> tuple[float | None, float 
     if sample is None or len(sample) < 2:
         return None, None
     real = q.values[q.mask]  # [T, D] without the padding that its batch gave it
-    scores = similarity(Embedding(real[None], q.mask.new_ones(1, len(real))), sample)[0]
+    if sample.values.shape[1] == 1:  # a row of one vector meets the sum of the query's
+        scores = sample.vectors @ real.sum(0)
+    else:
+        scores = similarity(Embedding(real[None], q.mask.new_ones(1, len(real))), sample)[0]
     return float(scores.mean()), float(scores.std())

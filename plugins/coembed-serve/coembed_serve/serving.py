@@ -6,7 +6,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -24,6 +24,8 @@ from coembed_serve.reading import bad_item
 from coembed_serve.settings import Settings
 from coembed_serve.shelves import Library, Shelf
 
+SHOWN = 2000  # items whose content is remembered as it is shown
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -40,6 +42,7 @@ class Serving:
     def __init__(self, library: Library, settings: Settings) -> None:
         self.library, self.settings = library, settings
         self.metrics = Metrics()
+        self._shown = lru_cache(SHOWN)(self._show)  # drawing a graph takes longer than finding it
         self.media = Media(settings, library.folder)
         self.map = Map(library, settings)
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="coembed-serve-files")
@@ -107,19 +110,22 @@ class Serving:
         shelf = self.library.shelves[found.shelf]
         hits = []
         for hit in found.hits:
-            row = shelf.row(hit.id)
-            shown = self._shown(shelf, hit.id, row, hit.payload)
+            shown = self._shown(found.shelf, hit.id)
             hits.append(schemas.Hit(id=hit.id, score=hit.score, standout=found.standout(hit.score), **shown))
         best = hits[0].standout if hits else None
         return schemas.Hits(index=shelf.name, tower=shelf.tower, kind=shelf.kind, standout=best, hits=hits)
 
     def item(self, shelf: Shelf, row: int) -> schemas.Item:
         """An indexed item, as the API gives it."""
-        name, payload = shelf.id(row), shelf.payload(row, self.library.space.dim)
-        shown = self._shown(shelf, name, row, payload)
+        name = shelf.id(row)
+        shown = self._shown(shelf.name, name)
         return schemas.Item(index=shelf.name, tower=shelf.tower, kind=shelf.kind, id=name, **shown)
 
-    def _shown(self, shelf: Shelf, name: str, row: int | None, payload: Any) -> dict[str, Any]:
+    def _show(self, index: str, name: str) -> dict[str, Any]:
+        """An item as a person sees it."""
+        shelf = self.library.shelves[index]
+        row = shelf.row(name)
+        payload = None if row is None else shelf.payload(row, self.library.space.dim)
         title, file = views.caption(name, payload), self.media.file(payload, shelf.folder)
         address = f"{shelf.name}?{urlencode({'id': name})}"
         media = f"api/media/{address}" if file is not None else None

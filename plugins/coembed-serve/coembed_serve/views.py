@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer, get_lexer_for_filename
+from pygments.util import ClassNotFound
+
 from coembed.demo import draw
 from coembed.encoder import Encoder
 from coembed_serve import graphs
@@ -18,6 +23,7 @@ from coembed_serve.settings import Settings
 LETTERS = 2000  # of a text or of code that a card shows
 SHORT = 90  # of a caption
 WHOLE = 8 << 20  # bytes of a file that is read to show one of its items
+PYTHON = PythonLexer()  # made here: pygments replaces its own modules as they load, which threads must not do at once
 _NUMBERED = re.compile(r"#(\d+)$")  # `coembed index` names the items of a file path#1, path#2, …
 NEED_FILE = ("audio", "graph", "dna", "protein", "code", "text")
 
@@ -94,15 +100,10 @@ def _written(kind: str, text: str, path: str) -> str:
 
 
 def _highlighted(text: str, path: str) -> str:
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer, get_lexer_for_filename
-    from pygments.util import ClassNotFound
-
     try:
         lexer = get_lexer_for_filename(path.rpartition("#")[0] or path)
     except ClassNotFound:
-        lexer = PythonLexer()  # a name tells nothing: colours of another language do no harm
+        lexer = PYTHON  # a name tells nothing: colours of another language do no harm
     return str(highlight(text, lexer, HtmlFormatter(nowrap=True)))
 
 
