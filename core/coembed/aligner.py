@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -152,6 +153,15 @@ class MLP(Aligner):
 def with_values(x: Embedding, values: Tensor) -> Embedding:
     """Projected values under the old mask; declared sizes end here, since a projection mixes all dimensions."""
     return Embedding(values, x.mask)
+
+
+def pool_of(name: str, options: Mapping[str, Any]) -> str:
+    """How a registered aligner reduces tokens before its map: as the options say, or else as its own default does."""
+    from coembed.plugins import locate
+
+    target, _, spec = locate(name, "aligner", options)
+    own = inspect.signature(target).parameters.get("pool")
+    return str(spec.kwargs.get("pool", own.default if own is not None else "native"))
 
 
 def aligner_for(given: str | Aligner, in_dim: int, out_dim: int, **kwargs: Any) -> Aligner:

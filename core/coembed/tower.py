@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from coembed.aligner import Aligner, Identity, aligner_for
+from coembed.aligner import Aligner, Identity, aligner_for, pool_of
 from coembed.depths import Cut
 from coembed.embedding import Embedding, assemble, check_cut
 from coembed.encoder import Batch, Encoder, OnError, in_precision_of
@@ -51,10 +51,10 @@ class Tower(nn.Module):
             self.encoder: Encoder = build("encoder", encoder)
         if not isinstance(self.encoder, Encoder):
             raise TypeError(f"a tower reads with an Encoder or the name of one, got {describe(encoder)}")
-        reduce = aligner.pool if isinstance(aligner, Aligner) else pool or "native"
+        chosen = {**(options or {}), **({} if pool is None or isinstance(aligner, Aligner) else {"pool": pool})}
+        reduce = aligner.pool if isinstance(aligner, Aligner) else pool_of(aligner, chosen)
         width = self.encoder.dim if reduce == "native" else self.encoder.token_dim
         out = dim or (aligner.out_dim if isinstance(aligner, Aligner) else self.encoder.dim)
-        chosen = {**(options or {}), **({} if pool is None or isinstance(aligner, Aligner) else {"pool": pool})}
         with seeded(None if seed is None else counter(seed, "aligner")):
             self.aligner = aligner_for(aligner, width, out, **chosen)
         self.locked = False

@@ -118,11 +118,15 @@ def build_space(run: Run, seed: int) -> Space:
 
 
 def _tower(run: Run, name: str, encoder: Encoder, dim: int) -> Tower:
+    from coembed.aligner import pool_of
     from coembed.closed import ClosedForm
     from coembed.tower import Tower
 
     plan = run.towers[name]
-    native = plan.aligner.options.get("pool", "native") == "native"
+    try:
+        native = pool_of(plan.aligner.name, plan.aligner.options) == "native"
+    except PluginError as error:
+        raise PluginError(f"{plan.aligner.where}: {error}") from error
     aligner = make("aligner", plan.aligner, in_dim=encoder.dim if native else encoder.token_dim, out_dim=dim)
     if isinstance(aligner, ClosedForm):
         kind = type(aligner).__name__

@@ -195,3 +195,17 @@ out: space
     )
     assert main(["align", str(tmp_path / "run.yaml")]) in (0, None)
     assert type(Space.load(tmp_path / "space")["code"].aligner) is LatentAttention
+
+
+def test_a_head_that_reads_tokens_has_their_width_not_that_of_the_encoders_vectors(tmp_path):
+    from coembed.testing import toy_encoder
+
+    encoder = toy_encoder(dim=6)
+    encoder.token_dim = 12
+    encoder.table = torch.nn.Embedding(256, 12)
+    encoder.body = torch.nn.ModuleList()
+    for name, width in (("heads/latent-attention", 12), ("heads/late", 12), ("heads/gated", 6), ("linear", 6)):
+        assert Tower(encoder, name, dim=4).aligner.in_dim == width
+    assert Tower(encoder, "heads/late", dim=4, pool="native").aligner.in_dim == 6
+    assert Tower(encoder, "linear", dim=4, options={"pool": "mean"}).aligner.in_dim == 12
+    assert Tower(encoder, "heads/late", dim=4)(encoder.collate(["ab"])).values.shape == (1, 2, 4)
