@@ -101,12 +101,12 @@ class TTSVD(Codec):
         first = _basis(cube.T, min(rank, one))  # [one, r1]
         r1 = first.shape[1]
         rest = (first.T @ cube).reshape(r1 * two, three)
-        second = _basis(rest.T, min(rank, r1 * two, three))  # [r1 two, r2]
-        r2 = second.shape[1]
+        last = _basis(rest, min(rank, three))  # [three, r2]: of the short side, whose Gram matrix is small
+        r2 = last.shape[1]
         self.tensors = {
             "first": first.view(n1, d1, r1).contiguous(),
-            "second": second.view(r1, n2, d2, r2).permute(1, 0, 2, 3).contiguous(),
-            "third": (second.T @ rest).view(r2, n3, d3).permute(1, 0, 2).contiguous(),
+            "second": (rest @ last).view(r1, n2, d2, r2).permute(1, 0, 2, 3).contiguous(),
+            "third": last.T.reshape(r2, n3, d3).permute(1, 0, 2).contiguous(),
         }
         return self
 
