@@ -84,6 +84,20 @@ def ask(page: Any, text: str) -> None:
     until(page, "document.body.classList.contains('busy') === false")
 
 
+def place(page: Any) -> list[float]:
+    """Where the map's first point is on the screen, while all of the map is shown."""
+    script = """async () => {
+      const facts = await (await fetch("api/map")).json();
+      const points = new Uint16Array((await (await fetch("api/map/points")).arrayBuffer()).slice(0, 4 * facts.count));
+      const box = document.getElementById("canvas").getBoundingClientRect();
+      const unit = 0.92 * Math.min(box.width, box.height);
+      return [box.x + box.width / 2 + (points[0] / 65535 - 0.5) * unit,
+              box.y + box.height / 2 + (0.5 - points[1] / 65535) * unit];
+    }"""
+    found: list[float] = page.evaluate(script)
+    return found
+
+
 def drop(page: Any, name: str, kind: str, data: bytes) -> None:
     page.evaluate(DROP, [name, kind, list(data)])
 
@@ -179,20 +193,10 @@ def test_keys_lead_from_the_question_through_the_results_and_back(page: Any) -> 
 def test_the_map_is_hovered_zoomed_and_searched_from(page: Any) -> None:
     pixels = "() => document.getElementById('canvas').toDataURL()"
     before = page.evaluate(pixels)
-    number, x, y = page.evaluate(
-        """async () => {
-          const facts = await (await fetch("api/map")).json();
-          const data = new Uint16Array((await (await fetch("api/map/points")).arrayBuffer()).slice(0, 4 * facts.count));
-          const box = document.getElementById("canvas").getBoundingClientRect();
-          const unit = 0.92 * Math.min(box.width, box.height);
-          const at = (n) => [box.x + box.width / 2 + (data[2 * n] / 65535 - 0.5) * unit,
-                             box.y + box.height / 2 + (0.5 - data[2 * n + 1] / 65535) * unit];
-          return [0, ...at(0)];
-        }"""
-    )
+    x, y = place(page)
     page.mouse.move(x, y)
     page.wait_for_selector("#tip:not([hidden])")
-    item = page.evaluate(f"fetch('api/map/items/{number}').then(answer => answer.json())")
+    item = page.evaluate("fetch('api/map/items/0').then((answer) => answer.json())")
     assert item["caption"] in page.inner_text("#tip")
     page.mouse.click(x, y)
     until(page, "document.querySelector('#status').textContent.startsWith('Like ')")
@@ -240,11 +244,7 @@ def test_a_phone_has_no_sideways_scroll_and_a_tap_shows_an_item(chromium: Any, a
     assert small == []
     page.click("#show-map")
     page.wait_for_timeout(300)
-    box = page.locator("#canvas").bounding_box()
-    for step in range(40):
-        page.touchscreen.tap(box["x"] + box["width"] * (0.1 + 0.02 * step), box["y"] + box["height"] * 0.5)
-        if page.is_visible("#tip"):
-            break
+    page.touchscreen.tap(*place(page))
     page.wait_for_selector("#tip button")
     page.click("#tip button")
     until(page, "document.querySelector('#status').textContent.startsWith('Like ')")
