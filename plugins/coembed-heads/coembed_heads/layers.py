@@ -43,16 +43,14 @@ class PromptMask(Aligner):
     def weights(self, x: Embedding) -> Tensor:
         """The weight of every layer `[B, L]`: they sum to 1."""
         if self.hidden is None or self.score is None:
-            return x.mask / x.mask.sum(1, keepdim=True).clamp_min(1)
+            even = x.mask.to(x.values.dtype)
+            return even / even.sum(1, keepdim=True).clamp_min(1)
         scores: Tensor = self.score(torch.tanh(self.hidden(self._even(x)))).squeeze(-1)
         weights = scores.masked_fill(~x.mask, torch.finfo(scores.dtype).min).softmax(1)
         return weights.masked_fill(~x.mask, 0)
 
     def project(self, x: Embedding) -> Embedding:
         """`[B, L, in_dim]` to `[B, 1, out_dim]`."""
-        if x.single and self.score is None:
-            pooled = x.values
-        else:
-            states = x.values if x.single else self._even(x)
-            pooled = torch.einsum("bl,bld->bd", self.weights(x), states)[:, None]
+        states = x.values if x.single else self._even(x)
+        pooled = torch.einsum("bl,bld->bd", self.weights(x), states)[:, None]
         return Embedding(self.map(pooled), x.present[:, None])
