@@ -28,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     take("--to", dest="target", metavar="TOWER", help="the tower whose items are searched")
     take("--vectors", metavar="DIR", help="vectors as queries, which `coembed embed` wrote")
     take("--where", metavar="FILTER", help="search only what passes a filter of payloads, such as \"lang == 'de'\"")
+    take(
+        "--not", dest="undesired", action="append", default=[], metavar="QUERY", help="what the hits shall not be about"
+    )
+    take(
+        "--hybrid", action="store_true", help="fuse with BM25 over the texts that payloads keep; scores are then ranks'"
+    )
     take("--file", action="append", default=[], metavar="PATH", help="a file as a query; the same as @PATH")
     take("-k", type=int, default=10, metavar="N", help="how many to show (default: 10)")
     take("--index", metavar="DIR", help="the index to search (default: SPACE/index/TOWER)")
@@ -47,11 +53,20 @@ def run(args: argparse.Namespace) -> int:
         from coembed.index import Filter
 
         Filter(args.where)  # said before anything is loaded
+    if args.undesired or args.hybrid:
+        from coembed.cli import refine
+
+        refine.check(args)
     if args.vectors is not None:
         index, labels, rows = _by_vectors(args)
+        found = index.search(rows, k=args.k, where=args.where)
     else:
-        index, labels, rows = _by_items(args)
-    found = index.search(rows, k=args.k, where=args.where)
+        index, queries, rows, encoder = _by_items(args)
+        labels = [label for label, _ in queries]
+        if args.hybrid:
+            found = refine.hybrid(index, [item for _, item in queries], rows, args.k, args.where, encoder)
+        else:
+            found = index.search(rows, k=args.k, where=args.where)
     if args.json:
         hits = [[{"id": hit.id, "score": hit.score, "payload": hit.payload} for hit in some] for some in found]
         output.emit(
@@ -70,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _by_items(args: argparse.Namespace) -> tuple[Index, list[str], Embedding]:
-    """The index, what each query is called, and the queries encoded."""
+def _by_items(args: argparse.Namespace) -> tuple[Index, list[tuple[str, Any]], Embedding, Encoder]:
+    """The index, each query and what it is called, the queries encoded, and the encoder of what is searched."""
     from coembed.cli import target
 
     if args.space is None:
@@ -89,7 +104,12 @@ def _by_items(args: argparse.Namespace) -> tuple[Index, list[str], Embedding]:
     if not queries:
         raise ValueError(f"{', '.join(args.file or args.query)}: no item to search with")
     rows = space.encode(args.source, [item for _, item in queries], role=args.role)
-    return index, [label for label, _ in queries], rows
+    if args.undesired:
+        from coembed.cli import refine
+
+        undesired = [item for text in args.undesired for _, item in read(text, space[args.source].encoder)]
+        rows = refine.without(rows, space.encode(args.source, undesired, role=args.role))
+    return index, queries, rows, space[args.target].encoder
 
 
 def _by_vectors(args: argparse.Namespace) -> tuple[Index, list[str], Embedding]:

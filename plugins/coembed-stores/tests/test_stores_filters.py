@@ -138,11 +138,20 @@ def test_what_runs_in_the_store_and_what_goes_by_mask(make):
 
 
 def test_odd_values_turn_the_tests_that_they_touch_into_masks(make):
-    rows = [{"year": 2020}, {"year": 2**53 + 1}, {"name": "a\x00b"}, {"name": "\ud800"}, {"name": "c"}]
+    rows = [
+        {"year": 10**23},
+        {"year": 2020},
+        {"year": 2**53 + 1},
+        {"name": "a\x00b"},
+        {"name": "\ud800"},
+        {"name": "c"},
+    ]
     store, ids = filled(make, rows)
     for where in (
         f"year > {2**53}",
         f"year == {2**53 + 1}",
+        "year == 1e23",
+        "year <= 1e23",
         "name > 'b'",
         "'b' in name",
         "name != 'c'",
@@ -150,6 +159,17 @@ def test_odd_values_turn_the_tests_that_they_touch_into_masks(make):
     ):
         assert found(store, where) == passes(where, rows, ids), (where, store.explain(where))
     assert store.explain("year > 2020").startswith("by mask")
+
+
+def test_numbers_compare_as_in_python(make):
+    """A float stands for exactly what it is: 10**23 is not 1e23, 0.1 is more than a tenth."""
+    rows = [{"v": v} for v in (10**23, 1e23, 2**53, 2**53 + 1, float(2**53 + 2), 0.1, 0.3, 0.1 + 0.2, 1, 1.0, -0.0, 0)]
+    store, ids = filled(make, rows)
+    constants = (10**23, 1e23, 2**53 + 1, 0.1, 0.3, 0.1 + 0.2, 1, 0)
+    for where in (f"v {op} {constant!r}" for op in ("==", "!=", "<", ">=") for constant in constants):
+        assert found(store, where) == passes(where, rows, ids), (where, store.explain(where))
+    if make.kind == "pgvector":
+        assert store.explain(f"v < {10**23}").startswith("pushed down")
 
 
 def test_a_filter_can_t_break_out(make):
