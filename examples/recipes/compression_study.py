@@ -97,7 +97,7 @@ def grams(quick: bool) -> list[list[tuple[Tensor, Tensor]]]:
 def _bag(texts: list[str]) -> tuple[Tensor, Tensor]:
     bags = []
     for text in texts:
-        text = " ".join(text.lower().split())[:160]
+        text = " ".join(text.lower().split())[:100]
         found = {text[i : i + n].encode() for n in (3, 4, 5) for i in range(len(text) - n + 1)}
         bags.append(sorted({zlib.crc32(gram) % ROWS for gram in found}))
     ends = torch.tensor([0, *map(len, bags)]).cumsum(0)
@@ -116,12 +116,12 @@ def encode(table: CompressedEmbedding, bag: tuple[Tensor, Tensor], rows: Tensor)
 
 
 def of_table(method: str, budget: float, seed: int, quick: bool) -> Figures:
-    (train, held), steps = grams(quick), 3 if quick else 60
+    (train, held), steps = grams(quick), 3 if quick else 100
     table = CompressedEmbedding(ROWS, DIM, method=method, budget=budget, seed=seed)
     loss, draw = InfoNCE(0.05, learnable=False), torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adagrad(table.parameters(), lr=0.05)
     for _ in range(steps):
-        rows = torch.randperm(len(train[0][1]) - 1, generator=draw)[:256]
+        rows = torch.randperm(len(train[0][1]) - 1, generator=draw)[:128]
         sides = [Embedding.from_vectors(encode(table, bag, rows)) for bag in train]
         optimiser.zero_grad()
         (loss(*sides) + table.penalty()).backward()
