@@ -56,11 +56,14 @@ def _runs(runs: list[Mapping[str, Any]]) -> str:
         return ""
     lines = []
     for run in runs:
-        tasks = "; ".join(
-            f"{t['objective']} on {' and '.join(t['towers'])}, {t['records']} records" for t in run["tasks"]
-        )
+        tasks = "; ".join(_task(task) for task in run["tasks"])
         lines.append(f"- {tasks}; {run['steps']} steps of {run['batch_size']}, seed {run['seed']}")
     return "## Training\n\n" + "\n".join(lines) + "\n"
+
+
+def _task(task: Mapping[str, Any]) -> str:
+    what = f"{task.get('objective', task['task'])} on {' and '.join(task['towers'])}"  # a pretext has no objective
+    return what + (f", {task['records']} records" if "records" in task else "")
 
 
 def _made(steps: list[Mapping[str, Any]]) -> str:

@@ -181,6 +181,11 @@ class TransformerEncoder(BodyEncoder, PackedEncoder):
             )
         return [Ids(row, min(length, most) + 1) for row, length in zip(rows, lengths, strict=True)]  # [CLS] is hidden
 
+    def words(self, items: Sequence[Any]) -> list[list[int]]:
+        """Which word of its text each token of each row of `tokenize(items)` belongs to, -1 for [CLS] and [SEP]."""
+        rows = [self.tokenizer.word_ids(self._text(item, i)) for i, item in enumerate(items)]
+        return [row if len(row) <= self.max_length else [*row[: self.max_length - 1], -1] for row in rows]
+
     def hidden_tokens(self, rows: Sequence[Row], prompt: str) -> list[int]:
         """[CLS] and the prompt's tokens of each row, with `pool_prompt=False`."""
         return [row.hidden if isinstance(row, Ids) else 0 for row in rows]
