@@ -7,6 +7,7 @@ neither its minutes of work nor its memory are the server's.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,8 @@ def main(argv: Sequence[str]) -> int:
     """Lay out the given indexes by PaCMAP, and keep the result."""
     from coembed.index import open_index
 
+    if hasattr(os, "nice"):
+        os.nice(10)  # searches go first
     out, points, *folders = argv
     shelves = [Shelf(folder, "", "", Path(folder), open_index(folder), "") for folder in folders]
     _, x = gather(shelves, int(points))

@@ -156,7 +156,11 @@ def on_grid(plane: layout.Plane) -> NDArray[np.uint16]:
     >>> on_grid(np.array([[0.0, 0.0], [1.0, 2.0]], dtype=np.float32)).tolist()
     [[16384, 0], [49151, 65535]]
     """
-    low, high = np.percentile(plane, [0.1, 99.9], axis=0) if len(plane) > 1000 else (plane.min(0), plane.max(0))
+    low, high = plane.min(0), plane.max(0)
+    if len(plane) > 1000:
+        inner = np.percentile(plane, [0.1, 99.9], axis=0)
+        edge = 0.1 * (inner[1] - inner[0])
+        low, high = np.maximum(low, inner[0] - edge), np.minimum(high, inner[1] + edge)
     span = float(max((high - low).max(), 1e-9))
     scaled = np.clip((plane - (low + high) / 2) / span + 0.5, 0, 1)
     places: NDArray[np.uint16] = (scaled * GRID).round().astype("<u2")

@@ -5,6 +5,7 @@ const CELLS = 96;
 const GRID = 65535;
 const STILL = 60000; // points drawn at most when nothing moves
 const MOVING = 15000;
+const ROUNDS = 6;
 
 export class Plot {
   constructor(canvas, colourOf) {
@@ -117,7 +118,8 @@ export class Plot {
       byKind.get(this.kinds[i]).push(i);
     }
     context.globalAlpha = faded ? 0.38 : 0.72;
-    for (const [kind, points] of byKind) {
+    for (let round = 0; round < ROUNDS; round++) for (const [kind, all] of byKind) { // in turn: none covers all others
+      const points = all.slice(Math.floor((round * all.length) / ROUNDS), Math.floor(((round + 1) * all.length) / ROUNDS));
       context.fillStyle = this.colourOf(kind);
       if (size < 3.5) {
         for (const i of points) {
