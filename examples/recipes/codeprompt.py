@@ -102,7 +102,7 @@ def pretrained(seed: int, quick: bool) -> tuple[Encoder, Encoder]:
     encoder.fit_tokenizer(corpus)
     before = copy.deepcopy(encoder)
     space = Space({"code": Tower(encoder, "identity", train="all")})
-    steps = 5 if quick else 400
+    steps = 5 if quick else 300
     task = FillMasks(Records.pairs(code=corpus), "code")
     coembed.fit(space, tasks=[task], steps=steps, batch_size=32, lr=2e-3, seed=seed, cache=False)
     return before, encoder

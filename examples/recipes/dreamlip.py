@@ -101,14 +101,14 @@ def figures(space: Space, records: list[Record]) -> dict[str, float]:
 
 
 def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
-    steps = 8 if quick else 350
+    steps = 8 if quick else 250
     train = mosaics(100 if quick else 1500, slice(0, 1300), seed)
     held = mosaics(50 if quick else 300, slice(1300, None), 1000 + seed)  # digits of other writers
     found = {}
     for arm, options in ARMS.items():
         space = build(seed)
         shown = sentences_of_others(train, seed) if arm == "shuffled" else train
-        source = Subcaptions(Records(shown), k=K, draws=1 if quick else 5, seed=seed)
+        source = Subcaptions(Records(shown), k=K, draws=1 if quick else 4, seed=seed)
         task = Contrast(source, ("image", "text"), Grouping(**options), same="label")
         coembed.fit(space, tasks=[task], steps=steps, batch_size=96, lr=2e-3, seed=seed)
         found[arm] = figures(space, held)

@@ -142,7 +142,7 @@ def near_duplicates(seed: int) -> dict[str, dict[str, float]]:
 
 
 def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
-    steps = 4 if quick else 100
+    steps = 4 if quick else 80
     first, held = emoji(seed, quick)
     second = kinds(first, seed)
     # A partner of the same kind shares no words with the tags, so that TF-IDF's score for it bounds nothing.
