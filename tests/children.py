@@ -74,6 +74,7 @@ CONTRASTS: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
     "mined, two drawn": (lambda: SigLIP(), {"negatives": replace(HARD, draw=2)}),
     "mined alone": (InfoNCE, {"negatives": HARD, "in_batch": False}),
     "mined alone a->b": (lambda: InfoNCE(0.5, directions="a->b"), {"negatives": HARD, "in_batch": False}),
+    "mined, of several layers": (lambda: Starbucks("infonce", sizes=((1, 3), (2, 5))), {"negatives": HARD}),
     "memory": (InfoNCE, {"memory": 7}),
     "memory and mined": (lambda: Progressive(MultiPositive(), alpha=1.0), {"memory": 7, "negatives": HARD}),
 }
