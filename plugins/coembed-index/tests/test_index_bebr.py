@@ -167,3 +167,16 @@ def test_an_upgraded_index_takes_queries_of_the_new_width_and_remembers_it(tmp_p
         index.search(Embedding.from_vectors(x[:2]))
     with pytest.raises(ValueError, match="bits"):
         index.upgrade(RecurrentBinary(30, 16))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_only_what_the_index_made_itself_is_learned_anew(given, tmp_path: Path):
+    x = clustered(200, 24)
+    index = Recurrent(RecurrentBinary(24, 32, 2) if given else None, bits=32, steps=3)
+    index.add([str(i) for i in range(100)], Embedding.from_vectors(x[:100]))
+    index.save(tmp_path / "index")
+    index = Recurrent.load(tmp_path / "index")
+    before = index.binariser.encode(x)
+    index.add([f"new{i}" for i in range(100)], Embedding.from_vectors(x[100:]))
+    index.rebuild()
+    assert torch.equal(index.binariser.encode(x), before) == given

@@ -142,3 +142,15 @@ def test_a_trained_model_is_kept_with_the_index(tmp_path: Path):
     again = BiGranular.load(tmp_path / "index")
     assert again.search(Embedding.from_vectors(x[:5])) == wanted
     assert isinstance(again.model, ContrastiveCode) and again.settings() == index.settings()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_only_what_the_index_made_itself_is_learned_anew(given, tmp_path: Path):
+    x = unit(200, 16)
+    model = fit_contrastive(x, x, subspaces=4, codewords=16, warmup=0, steps=2) if given else None
+    fill(BiGranular(model, subspaces=4, codewords=16), x[:100]).save(tmp_path / "index")
+    index = BiGranular.load(tmp_path / "index")
+    before = index.model.product.codebooks.detach().clone()
+    index.add([f"new{i}" for i in range(100)], Embedding.from_vectors(x[100:] + 1))
+    index.rebuild()
+    assert torch.equal(index.model.product.codebooks, before) == given

@@ -50,7 +50,7 @@ class BiGranular(Scan):
         self.subspaces, self.codewords = subspaces, codewords
         if model is not None:
             self.subspaces, self.codewords = model.product.subspaces, model.product.codewords
-        self.model, self.sparse_weight = model, sparse_weight
+        self.model, self.given, self.sparse_weight = model, model is not None, sparse_weight
 
     @classmethod
     def tiny(cls, folder: Path) -> Self:
@@ -64,7 +64,7 @@ class BiGranular(Scan):
 
     def train(self, vectors: Tensor) -> None:
         """OPQ, unless a model was given."""
-        if self.model is None:
+        if not self.given:
             parts = next(m for m in range(min(self.subspaces, vectors.shape[1]), 0, -1) if vectors.shape[1] % m == 0)
             self.model = ContrastiveCode(vectors.shape[1], subspaces=parts, codewords=self.codewords)
             self.model.product.fit(vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12))
@@ -104,12 +104,14 @@ class BiGranular(Scan):
         """Heads, rotation and codebooks."""
         if self.model is None:
             return {}
-        return {"shape": torch.tensor(self.model.settings())} | {f"net.{k}": t for k, t in self._ready_state().items()}
+        net = {f"net.{name}": tensor.detach() for name, tensor in self.model.state_dict().items()}
+        return net | {"shape": torch.tensor(self.model.settings()), "given": torch.tensor([self.given])}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take in heads, rotation and codebooks."""
         if "shape" in state:
             dim, out, subspaces, codewords = state["shape"].tolist()
+            self.given = bool(state["given"])
             self.model = ContrastiveCode(dim, out=out or None, subspaces=subspaces, codewords=codewords)
             net = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
             self.model.load_state_dict(net)
@@ -122,6 +124,3 @@ class BiGranular(Scan):
     def _decoded(self, codes: Tensor) -> Tensor:
         product = self._ready().product
         return product.decode(unpack(codes, product.subspaces, 4) if product.codewords <= 16 else codes)
-
-    def _ready_state(self) -> dict[str, Tensor]:
-        return {name: tensor.detach() for name, tensor in self._ready().state_dict().items()}
