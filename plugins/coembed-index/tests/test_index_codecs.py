@@ -138,8 +138,13 @@ def test_further_rows_are_coded_where_a_codec_can():
     codec = compress(x[:60], "int8", budget=0.5)
     codec.encode(x[60:])
     assert torch.equal(codec.all(), compress(x, "int8", budget=0.5).all())
-    with pytest.raises(ValueError, match="svd"):
-        compress(x, "svd", budget=0.5).encode(x)
+    for method in ("pq", "svd"):
+        codec = compress(x, method, budget=0.9)
+        codec.encode(x[:5])
+        assert len(codec) == 105 and torch.allclose(codec.all()[100:], codec.all()[:5], atol=1e-6)
+    for method in ("magpq", "magsvd", "tt-svd"):
+        with pytest.raises(ValueError, match=method):
+            compress(stretched(x), method, budget=0.9).encode(x)
 
 
 def test_an_index_or_an_embedding_is_compressed_in_its_order():

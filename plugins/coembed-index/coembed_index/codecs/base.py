@@ -25,13 +25,12 @@ class Codec(ABC):
     """Vectors `[N, D]` as tensors that take about `budget` of their bytes in float32, and never more.
 
     `fit` decides and learns what the budget allows and codes the rows; `decode` gives rows back, each the same whatever
-    is asked beside it. `encode` codes further rows with what was learned, where a codec can (`grows`). `tensors` is all
+    is asked beside it. `encode` codes further rows with what was learned, where a codec can. `tensors` is all
     that is kept: codebooks, factors, maps and indices are in it, so `nbytes` is what the saved file takes, less its
     header.
     """
 
     method: ClassVar[str]
-    grows: ClassVar[bool] = False
 
     def __init__(self, budget: float, *, seed: int = 0) -> None:
         if not 0 < budget <= 1:

@@ -58,6 +58,13 @@ class MagSVD(Codec):
             self.tensors |= {"group": groups.to(torch.uint8), "place": place}
         return self
 
+    def encode(self, x: Tensor) -> None:
+        """Project further rows on the basis that is there; raises ValueError where rows are grouped by length."""
+        if "group" in self.tensors:
+            super().encode(x)
+        self.tensors["left0"] = torch.cat([self.tensors["left0"], x @ self.tensors["right0"].T])
+        self.shape = (self.shape[0] + len(x), self.shape[1])
+
     def decode(self, ids: Tensor) -> Tensor:
         """Each row's coordinates times the basis of its group."""
         if "group" not in self.tensors:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from coembed_index.codecs.base import Codec, magnitude_groups
+from coembed_index.kmeans import assign
 from coembed_index.product import ProductCode
 
 __all__ = ["PQ", "MagPQ", "pack_bits", "unpack_bits"]
@@ -50,6 +51,16 @@ class MagPQ(Codec):
                 place[rows] = torch.arange(len(rows), dtype=torch.int32)
             self.tensors |= {"group": groups.to(torch.uint8), "place": place}
         return self
+
+    def encode(self, x: Tensor) -> None:
+        """Code further rows with the codebooks that are there; raises ValueError where rows are grouped by length."""
+        if "group" in self.tensors:
+            super().encode(x)
+        books = self.tensors["books0"]
+        parts = x.view(len(x), len(books), -1).transpose(0, 1).contiguous()
+        code = pack_bits(assign(parts, books)[0].T.to(torch.uint8), books.shape[1].bit_length() - 1)
+        self.tensors["code0"] = torch.cat([self.tensors["code0"], code])
+        self.shape = (self.shape[0] + len(x), self.shape[1])
 
     def decode(self, ids: Tensor) -> Tensor:
         """The codewords of rows, one after another."""

@@ -17,7 +17,6 @@ _PRIME = (1 << 31) - 1
 class _Rounded(Codec):
     """Integers, and a step for each row, so that one long row does not make the others coarse."""
 
-    grows = True
     dtype: ClassVar[torch.dtype]
 
     def fit(self, x: Tensor) -> Self:
