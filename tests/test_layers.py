@@ -248,6 +248,11 @@ def test_trained_sizes_are_declared_saved_and_evaluated(tmp_path):
     loaded = Space.load(tmp_path / "space")
     found = loaded.encode("a", WORDS, layer=2, dim=4)
     assert torch.equal(found.values, model.encode("a", WORDS, layer=2, dim=4).values)
+    index = loaded.index("a", WORDS, layer=2, dim=4)
+    assert index.meta == {"tower": "a", "layer": 2, "dim": 4}
+    assert [hits[0].id for hits in index.search(found, 1)] == [str(i) for i in range(len(WORDS))]
+    with pytest.raises(ValueError, match="4"):
+        index.search(loaded.encode("a", WORDS), 1)
     figures = evaluate(loaded, source, pairs=[("a", "b")], layer={"a": 2, "b": 1}, dim=4)
     assert figures != evaluate(loaded, source, pairs=[("a", "b")], dim=4)
     with pytest.raises(ValueError, match="layer names 'z'"):

@@ -199,21 +199,25 @@ class Space(nn.Module):
         payloads: Sequence[Any] | None = None,
         kind: str | Index = "exact",
         role: str | None = None,
+        layer: int | None = None,
+        dim: int | None = None,
         batch_size: int = 32,
         progress: bool = False,
         on_error: OnError = "raise",
     ) -> Index:
         """Encode items and index them in one go; ids default to positions.
 
-        Items that `on_error` left out are not in the index.
+        Items that `on_error` left out are not in it. Its `meta` keeps `layer` and `dim`: queries need the same size.
         """
         index: Index = build("index", kind)
-        rows = self.encode(tower, items, role=role, batch_size=batch_size, progress=progress, on_error=on_error)
+        known: dict[str, Any] = {"batch_size": batch_size, "progress": progress, "on_error": on_error}
+        rows = self.encode(tower, items, role=role, layer=layer, dim=dim, **known)
         names = list(ids) if ids is not None else [str(i) for i in range(len(items))]
         for what, column in (("ids", names), ("payloads", payloads)):
             if column is not None and len(column) != len(items):
                 raise ValueError(f"index: {len(items)} items but {len(column)} {what}")
-        index.meta["tower"] = tower
+        size = {"tower": tower, "layer": layer, "dim": dim}
+        index.meta |= {name: value for name, value in size.items() if value is not None}
         kept = rows.present.nonzero().flatten()
         index.add([names[i] for i in kept], rows[kept], None if payloads is None else [payloads[i] for i in kept])
         return index
