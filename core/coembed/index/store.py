@@ -60,14 +60,14 @@ class Stored(Index):
         """The arguments that the index was built with, as JSON types."""
         return {}
 
+    def accept(self, x: Embedding) -> None:
+        """Raise ValueError for rows that the index does not take; called before anything is added or replaced."""
+
     def prepare(self) -> None:
         """Make what is searched, of segments that lack it; called with single additions joined."""
 
     def write(self, writer: Writer) -> dict[str, str]:
-        """Write what belongs to the index as a whole, to paths of `writer.fresh`; returns their names, by what each is.
-
-        A file that is there and still holds can be named again.
-        """
+        """Write what belongs to the index as a whole, to paths of `writer.fresh`; gives their names by what they are."""
         return {}
 
     def open(self, folder: Path, files: Mapping[str, str]) -> None:
@@ -83,6 +83,7 @@ class Stored(Index):
     ) -> None:
         """Add rows of one or more vectors; see `Index.add`."""
         names, rows, given = check_rows(ids, x, payloads, dim=self.dim, taken=(), skip_absent=skip_absent)
+        self.accept(rows)
         there = np.flatnonzero(self._find(names)[0] >= 0)
         if len(there):
             check_rows(ids, x, payloads, dim=self.dim, taken={names[there[0]]}, skip_absent=skip_absent)
@@ -99,7 +100,8 @@ class Stored(Index):
 
     def update(self, ids: Sequence[str], x: Embedding, payloads: Sequence[Any] | None = None) -> None:
         """Add rows, in place of those of the same ids; see `Index.update`."""
-        names, _, _ = check_rows(ids, x, payloads, dim=self.dim, taken=(), skip_absent=False)
+        names, rows, _ = check_rows(ids, x, payloads, dim=self.dim, taken=(), skip_absent=False)
+        self.accept(rows)
         there = np.flatnonzero(self._find(names)[0] >= 0).tolist()
         self.delete([names[i] for i in there])
         self.add(ids, x, payloads)

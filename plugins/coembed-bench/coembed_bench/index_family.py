@@ -64,14 +64,14 @@ class Measured:
 
 
 def run(quick: bool = False) -> Report:
-    """Measure 50,000 rows, `quick` 5,000; raises Failed if an index finds less than the library it is built on."""
+    """Measure 20,000 rows, `quick` 5,000; raises Failed if an index finds less than the library it is built on."""
     import torch
 
     before = load_average()
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
     torch.set_num_threads(threads)
     _needed()
-    rows, queries = vectors(5_000 if quick else 50_000, QUERIES)
+    rows, queries = vectors(5_000 if quick else 20_000, QUERIES)
     with tempfile.TemporaryDirectory() as folder:
         table, aims = measure(rows, queries, threads, Path(folder), 2 if quick else ROUNDS)
     units = {"memory": "bytes a row", "disk": "bytes a row", "single": "ms a query", "batch": "ms a query"}

@@ -18,6 +18,7 @@ from coembed.index import Found, Hit, Segment, Size, Stored, Where, Writer, chec
 __all__ = ["KEEP", "Approximate"]
 
 KEEP = ("float32", "float16", "int8", "none")  # what may be kept of vectors, beside codes
+_HALF = 65504.0  # the largest number in half precision
 _TRAIN = 1 << 16  # rows that codes are fitted on at most
 _ROWS = 1 << 14  # rows encoded at once
 _QUERIES = 256  # queries taken at once
@@ -37,10 +38,12 @@ class Approximate(Stored):
     `keep` says what is left of a vector for scoring candidates, memory-mapped: "float32", "float16", "int8" or "none".
     `rescore` times k candidates are scored from that; 0 leaves scores as the codes give them, which with "none" is all
     there is. Rows of several vectors are refused unless `multi`. `read` counts the vectors read to score candidates.
-    What was learned from few rows is learned anew once there are `refit` times as many (0: only by `rebuild`).
+    What was learned from few rows is learned anew once there are `refit` times as many (0: only by `rebuild`). `rough`
+    is what codes state to find without rescoring (None: `recall` as well).
     """
 
     recall: float = 0.9
+    rough: ClassVar[float | None] = None
     multi: ClassVar[bool] = False
     refit: ClassVar[int] = 8
 
@@ -51,6 +54,8 @@ class Approximate(Stored):
         if rescore < 0:
             raise ValueError(f"rescore {rescore}: 0 for none, or how many candidates a hit are scored again")
         self.keep, self.rescore = keep, 0 if keep == "none" else rescore
+        if not self.rescore and self.rough is not None:
+            self.recall = self.rough
         self.trained_on = 0  # rows that were there when it was trained; 0: it is not yet
         self.read = 0
         self._state_path: Path | None = None
@@ -88,11 +93,10 @@ class Approximate(Stored):
         """What stands for queries in `candidates` `[B, W]`: with rows of one vector MaxSim is that of their sum."""
         return q.values.sum(1)
 
-    def add(self, ids: Any, x: Embedding, payloads: Any = None, *, skip_absent: bool = False) -> None:
-        """Add rows; see `Index.add`. Raises ValueError for rows of several vectors, unless the index takes these."""
-        if not self.multi and isinstance(x, Embedding) and x.mask.ndim == 2 and bool((x.mask.sum(1) > 1).any()):
+    def accept(self, x: Embedding) -> None:
+        """Refuse rows of several vectors, unless the index takes these."""
+        if not self.multi and bool((x.mask.sum(1) > 1).any()):
             raise ValueError(f"{self.kind} takes one vector a row: pool() them, or use index/multivector or exact")
-        super().add(ids, x, payloads, skip_absent=skip_absent)
 
     def prepare(self) -> None:
         """Train if that was not done, or on far fewer rows than there are now, and encode what is new."""
@@ -191,7 +195,7 @@ class Approximate(Stored):
     def _shrink(self, part: Segment) -> None:
         """Leave of the vectors what `keep` says."""
         if self.keep == "float16":
-            part.vectors = part.vectors.half()
+            part.vectors = part.vectors.clamp(-_HALF, _HALF).half()
         elif self.keep == "int8":
             part.scales = (part.vectors.abs().amax(1) / 127).clamp_min(1e-30)
             part.vectors = (part.vectors / part.scales[:, None]).round().to(torch.int8)

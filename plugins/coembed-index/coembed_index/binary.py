@@ -31,6 +31,7 @@ class Binary(Scan):
 
     kind = "index/binary"
     recall = 0.9
+    rough = 0.3
 
     def __init__(self, *, bits: int | None = None, keep: str = "float32", rescore: int = 16) -> None:
         super().__init__(keep=keep, rescore=rescore)

@@ -30,6 +30,7 @@ class Int8(Scan):
 
     kind = "index/int8"
     recall = 0.99
+    rough = 0.9
 
     def __init__(self, *, scales: str = "row", keep: str = "float32", rescore: int = 4) -> None:
         super().__init__(keep=keep, rescore=rescore)

@@ -37,6 +37,7 @@ class IvfPq(Structure):
 
     kind = "index/ivfpq"
     recall = 0.8
+    rough = 0.3
 
     def __init__(
         self,
