@@ -67,7 +67,7 @@ class Stored(Index):
         """Make what is searched, of segments that lack it; called with single additions joined."""
 
     def write(self, writer: Writer) -> dict[str, str]:
-        """Write what belongs to the index as a whole, to paths of `writer.fresh`; gives their names by what they are."""
+        """Write what belongs to the index as a whole, to `writer.fresh` paths; gives their names by what they are."""
         return {}
 
     def open(self, folder: Path, files: Mapping[str, str]) -> None:
