@@ -286,3 +286,13 @@ def test_17_every_stage_says_what_it_found(run: Run) -> None:
     assert len(re.findall(r"(?:calendar|datetime):", text.split("and, of two modules")[1].split("\n\n")[0])) == 3
     asked, without = text.split("'read a file of a zip archive'")[1:]
     assert "tarfile" in asked and "tarfile" not in without
+
+
+def test_18_a_server_answers_and_refuses(run: Run, desk: Path) -> None:
+    run("01")
+    text = run("18")
+    bread = text.split("'a slice of bread'")[1].split("more like")[0]
+    assert "bread" in line(bread, "text") and len(line(bread, "image").split(",")) == 3
+    assert len(line(text.split("animals alone")[1], "text").split(", fish")) > 1
+    assert line(text, "refused").endswith("expected a file of modality image")
+    assert len(list((desk / "emoji-pictures").iterdir())) > 200

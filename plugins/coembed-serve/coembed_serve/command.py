@@ -90,6 +90,7 @@ def _bound(settings: Settings) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
+        listening.listen(1024)  # at once: who reads the address may ask, and waits until the server is there
     except OSError as error:
         listening.close()
         raise OSError(

@@ -24,6 +24,7 @@ from coembed_serve.reading import bad_item
 from coembed_serve.settings import Settings
 from coembed_serve.shelves import Library, Shelf
 
+LONG = 3000  # letters of HTML that a hit brings along; more is asked for once it is looked at
 SHOWN = 2000  # items whose content is remembered as it is shown
 
 
@@ -133,6 +134,8 @@ class Serving:
         if html is None and media is not None and shelf.kind == "image":
             html = views.picture(title, media)
         later = html is None and media is not None and shelf.kind in views.NEED_FILE
+        if html is not None and len(html) > LONG:
+            html, later = None, True
         return {
             "caption": title,
             "payload": views.plain(payload),
@@ -140,7 +143,7 @@ class Serving:
             "media": media,
             "view": html,
             "view_at": f"api/views/{address}" if later else None,
-            "withheld": html is None and self.media.withheld(payload),
+            "withheld": html is None and not later and self.media.withheld(payload),
         }
 
     def file(self, shelf: Shelf, name: str) -> Path:
@@ -152,7 +155,10 @@ class Serving:
         return found
 
     def view(self, shelf: Shelf, name: str) -> str:
-        """An item whose content is in a file, as HTML."""
+        """An item's content as HTML, from its payload or its file."""
+        html = views.view(shelf.kind, shelf.tower, shelf.payload(self.row(shelf, name), self.library.space.dim))
+        if html is not None:
+            return html
         address = f"api/media/{shelf.name}?{urlencode({'id': name})}"
         file, encoder = self.file(shelf, name), self.library.space[shelf.tower].encoder
         return views.file_view(shelf.kind, name, file, encoder, address, self.settings)

@@ -133,7 +133,7 @@ def _outline(soundfile: Any, file: Path, columns: int = 220) -> Any:
     return np.array(peaks[:columns] or [0.0], dtype=np.float32)
 
 
-def plain(payload: Any, most: int = 4000) -> Any:
+def plain(payload: Any, most: int = 2000) -> Any:
     """A payload as the API gives it: whole, or marked where it would be very long.
 
     >>> plain({"text": "x" * 5000})["cut"]

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -132,23 +131,9 @@ def running(shop: Path) -> Callable[..., Any]:
                     break
             else:
                 raise AssertionError(f"it did not start: {said}")
-            _wait(found[0])
             yield found[0], process
         finally:
             process.terminate()
             process.wait(30)
 
     return block
-
-
-def _wait(address: str) -> None:
-    import urllib.error
-    import urllib.request
-
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address.partition("#")[0] + "health", timeout=5)
-            return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.05)
-    raise AssertionError(f"{address} does not answer")

@@ -103,6 +103,17 @@ def test_items_of_a_file_are_shown_one_by_one(client, shop, library, serve, tmp_
     fasta.unlink()
 
 
+def test_what_is_long_comes_when_it_is_looked_at(client, library, shop, serve, tmp_path):
+    from coembed_serve.shelves import open_library
+
+    code = "\n".join(["x=1+1"] * 40)
+    library.space.index("code", [code], ids=["x"], payloads=[{"text": code}]).save(tmp_path / "index")
+    client = serve(library=open_library(library.space, shop / "space", [str(tmp_path / "index")]))
+    hit = client.post("/api/search", json={"tower": "code", "text": code}).json()["found"][0]["hits"][0]
+    assert hit["view"] is None and not hit["withheld"]
+    assert client.get("/" + hit["view_at"]).text.count(">x<") == 40
+
+
 def test_captions_and_long_payloads():
     assert views.caption("id", {"name": "  a\n name "}) == "a name"
     assert len(views.caption("id", "x" * 500)) == views.SHORT
