@@ -1,6 +1,6 @@
 """Vectors to places in the plane: PCA at once, PaCMAP in a process of its own.
 
-`python -m coembed_serve.layout OUT POINTS FOLDER…` writes what `read` reads; the server starts it, so that
+`python -m coembed_serve.layout OUT POINTS VERSION=FOLDER…` writes what `read` reads; the server starts it, so that
 neither its minutes of work nor its memory are the server's.
 """
 
@@ -93,15 +93,20 @@ def read(path: Path, count: int) -> Plane | None:
 def main(argv: Sequence[str]) -> int:
     """Lay out the given indexes by PaCMAP, and keep the result."""
     from coembed.index import open_index
+    from coembed.index.folder import read_facts
 
-    if hasattr(os, "nice"):
-        os.nice(10)  # searches go first
     out, points, *folders = argv
-    shelves = [Shelf(folder, "", "", Path(folder), open_index(folder), "") for folder in folders]
+    shelves = []
+    for version, _, folder in (given.partition("=") for given in folders):
+        shelves.append(Shelf(folder, "", "", Path(folder), open_index(folder), version))
+        if read_facts(Path(folder))["version"] != version:
+            raise SystemExit(f"{folder} has changed since it was opened: start the server again")
     _, x = gather(shelves, int(points))
     write(Path(out), pacmap(x))
     return 0
 
 
 if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(10)  # searches go first
     sys.exit(main(sys.argv[1:]))

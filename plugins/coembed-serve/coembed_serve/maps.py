@@ -70,7 +70,7 @@ class Map:
             self.note = "PaCMAP is not installed: `pip install 'coembed-serve[map]'` gives a finer map"
             return
         self.note = "PaCMAP is at work on a finer map"
-        folders = [str(shelf.folder) for shelf in self.shelves]
+        folders = [f"{shelf.version}={shelf.folder}" for shelf in self.shelves]
         command = [sys.executable, "-m", "coembed_serve.layout", str(path), str(self.settings.points), *folders]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -102,6 +102,17 @@ def test_too_few_items_are_no_map(shop, tmp_path):
     assert drawn.facts()["state"] == "none" and "too few" in drawn.facts()["note"]
 
 
+def test_an_index_that_has_changed_is_not_laid_out_for_the_one_before(shop, tmp_path):
+    space = Space.load(shop / "space")
+    index = space.index("text", [f"text {n}" for n in range(20)])
+    index.save(tmp_path / "index")
+    shelf = open_library(space, shop / "space", [str(tmp_path / "index")]).shelves["text"]
+    index.delete(["3"])
+    index.save(tmp_path / "index")
+    with pytest.raises(SystemExit, match="has changed"):
+        layout.main([str(tmp_path / "out"), "100", f"{shelf.version}={shelf.folder}"])
+
+
 @pytest.mark.external
 @pytest.mark.skipif(importlib.util.find_spec("pacmap") is None, reason="pip install 'coembed-serve[map]'")
 def test_pacmap_runs_in_its_own_process_and_is_kept(shop, tmp_path):
