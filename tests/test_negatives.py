@@ -200,7 +200,11 @@ def test_what_does_not_fit_is_said(given, message):
 
 
 def test_negatives_that_are_not_in_the_source_are_said():
-    with pytest.raises(ValueError, match="hard negative 'x' of record '1'"):
+    """A file of all records' negatives meets a task that has some of them held out."""
+    with pytest.warns(coembed.CoembedWarning, match="1 of 3 hard negatives are left out"):
+        task, columns = ready(space(), negatives=Mined("a", "b", {"1": ("x", "5"), "2": ("3",)}))
+    assert task.hard(columns, [1, 2, 3], 0).tolist() == [[5, -1], [3, -1], [-1, -1]]
+    with pytest.raises(ValueError, match="of 1 that are named none"):
         ready(space(), negatives=Mined("a", "b", {"1": ("x",)}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from coembed.candidates import search
 from coembed.columns import Columns
 from coembed.mining import Mined, Miner
+from coembed.plugins import CoembedWarning
 from coembed.sampler import counter
 from coembed.steady import Steady
 
@@ -40,20 +42,28 @@ class Neighbours(Steady):
         return min(most, self.given.draw or most)
 
     def attach(self, columns: Columns) -> None:
-        """Make room for, or look up, the negatives of these records; raises ValueError for an id that is not there."""
+        """Make room for, or look up, the negatives of these records.
+
+        Those that are not among them are left out with a warning; raises ValueError if that leaves none.
+        """
         most = self.given.k if isinstance(self.given, Miner) else self.given.width
         table = torch.full((columns.drawn, most), -1, dtype=torch.int32)
         if isinstance(self.given, Mined):
-            places = {record.id: i for i, record in enumerate(columns.records)}
+            there = [(i, r.id) for i, r in enumerate(columns.records) if self.target in r]
+            places, wanted, kept = {name: i for i, name in there}, 0, 0
             for row, record in enumerate(columns.records[: columns.drawn]):
-                found = self.given.ids.get(record.id, ())
-                for j, name in enumerate(found):
-                    if name not in places or self.target not in columns.records[places[name]]:
-                        raise ValueError(
-                            f"hard negative {name!r} of record {record.id!r} is no record with a {self.target} in the "
-                            "task's source: mine in the records that train, after the split"
-                        )
-                    table[row, j] = places[name]
+                names = self.given.ids.get(record.id, ())
+                found = [places[name] for name in names if name in places]
+                table[row, : len(found)] = torch.tensor(found, dtype=torch.int32)
+                wanted, kept = wanted + len(names), kept + len(found)
+            if not kept:
+                raise ValueError(
+                    f"no record of the task has a hard negative: of {wanted} that are named none is a record with a "
+                    f"{self.target} in its source; mine in the records that train"
+                )
+            if kept < wanted:
+                what = f"{wanted - kept} of {wanted} hard negatives are left out: they are not among the task's records"
+                warnings.warn(f"{what} (held out, or of another source)", CoembedWarning, stacklevel=2)
         self.table = table.to(self.table.device)
 
     def refresh(self, space: Space, columns: Columns, same: str, roles: Mapping[str, str], progress: bool) -> None:
