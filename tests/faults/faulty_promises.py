@@ -89,6 +89,12 @@ class ListsOneBlock(ToyEncoder):
         return list(self.body)[:1]
 
 
+@breaks("encoder", "exits_early", "hidden() gives other features after layer 1")
+class CountsFromTheInput(ToyEncoder):
+    def hidden(self, batch, layers):
+        return [self._states(batch, max(layers))[layer - (layer < 2)] for layer in layers]
+
+
 @breaks("encoder", "names_bad_items", "NoneType was encoded without an error")
 class TakesAnything(ToyEncoder):
     def collate(self, items, prompt=""):

@@ -97,6 +97,15 @@ def exits_early(subject: Subject) -> None:
             out.present.all() and out.values.isfinite().all(),
             f"layer={layer} gives values that are not finite, or none",
         )
+    batch = {name: tensor.to(encoder.device) for name, tensor in encoder.collate(items[:1]).items()}
+    with torch.inference_mode():
+        for layer, found in zip((layers, 1), encoder.eval().hidden(batch, [layers, 1]), strict=True):
+            alone = encoder(batch, layer)
+            hold(
+                found.values.shape == alone.values.shape
+                and torch.allclose(found.values[alone.mask], alone.values[alone.mask], atol=1e-5),
+                f"hidden() gives other features after layer {layer} than forward(batch, layer={layer}): override both",
+            )
 
 
 @check("encoder")
