@@ -38,7 +38,7 @@ def srl() -> Starbucks:
 def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
     """R@10 of every size for every arm, and the mean of the two smallest."""
     source, held = pairs(200 if quick else None)
-    steps, before = (4, 4) if quick else (60, 120)
+    steps, before = (4, 4) if quick else (60, 90)
     figures = {}
 
     def measured(arm: str, model: object, objective: object, steps: int = steps) -> None:
