@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from coembed import Space
+from coembed.index import Exact, Index
 from coembed_serve import layout
 from coembed_serve.maps import Map
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import open_library
+from coembed_serve.shelves import Library, Shelf, gives_vectors, open_library
 
 
 def ready(client):
@@ -124,3 +125,50 @@ def test_pacmap_runs_in_its_own_process_and_is_kept(shop, tmp_path):
     asyncio.run(drawn.make())
     assert drawn.facts()["method"] == "PaCMAP" and drawn.facts()["note"] == "" and drawn.revision == 2
     assert len(list((folder / "map").iterdir())) == 1
+
+
+class Closed(Index):
+    """An index of another kind, which gives no vectors out."""
+
+    kind = "closed"
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def add(self, ids, x, payloads=None, *, skip_absent=False):
+        self.inner.add(ids, x, payloads, skip_absent=skip_absent)
+
+    def search(self, q, k=10, where=None):
+        return self.inner.search(q, k, where)
+
+    def delete(self, ids):
+        self.inner.delete(ids)
+
+    def save(self, folder):
+        self.inner.save(folder)
+
+    @classmethod
+    def load(cls, folder):
+        return cls(Exact.load(folder))
+
+    def __len__(self):
+        return len(self.inner)
+
+    @property
+    def ids(self):
+        return self.inner.ids
+
+
+def test_an_index_that_gives_no_vectors_is_searched_and_left_off_the_map(serve, library, shop):
+    folder = shop / "space" / "index" / "text"
+    index = Closed.load(folder)
+    assert not gives_vectors(index)
+    shelf = Shelf("text", "text", "text", folder, index, "1", gives=False)
+    client = serve(library=Library(library.space, shop / "space", [shelf]))
+    assert ready(client)["left_out"] == ["text"]
+    found = client.post("/api/search", json={"tower": "text", "text": "an old tree", "k": 1}).json()["found"][0]
+    assert found["standout"] is None and found["hits"][0]["id"] == "text/2"
+    assert client.get("/api/items/text", params={"id": "text/2"}).json()["payload"]["n"] == 2
+    refused = client.post("/api/search", json={"like": {"index": "text", "id": "text/2"}})
+    assert refused.status_code == 422 and "gives no vectors" in refused.json()["detail"]
