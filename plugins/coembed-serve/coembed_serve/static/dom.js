@@ -29,8 +29,18 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "200px" });
 
+// What does not fit is scrolled, by keys too: so it must be able to take the focus.
+const sized = new ResizeObserver((entries) => {
+  for (const { target: box } of entries) {
+    for (const part of [box, ...box.querySelectorAll(".text, .sequence, pre")]) {
+      if (part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1) part.tabIndex = 0;
+    }
+  }
+});
+
 export function view(hit, fetchText, now = false) {
   const box = make("div", { class: "view" });
+  sized.observe(box);
   const put = (html) => {
     box.innerHTML = html;
     for (const img of box.querySelectorAll("img")) {

@@ -73,7 +73,7 @@ export class Results {
 
   keys(event) {
     const card = event.target.closest(".hit");
-    if (event.target.closest("audio, pre, input") && event.target !== card) return; // their own keys
+    if (event.target.closest("audio, pre, .view, input") && event.target !== card) return; // their own keys
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     const cards = this.cards();
     if (step) {
