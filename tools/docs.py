@@ -172,10 +172,10 @@ def recipes_page() -> str:
         "# Recipes: when to use what",
         """Each recipe runs a published method with its mechanism and without, with the control that its idea calls for,
 on small real data, three seeds, equal steps for arms that are compared. The tables are what the scripts printed
-(`python tools/recipes.py`): the mean of the seeds, the least and the most. A claim *shows* if it holds in every seed and
-by more on average than the seeds' differences scatter; a claim that does not show is printed as it is. Small data on a
-CPU: read them as what happened here, not as what the method does at its own scale. `coembed-bench recipes` runs them
-all.""",
+(`python tools/recipes.py`): the mean of the seeds, the least and the most. A claim *shows* if it holds in every seed
+and by more on average than the seeds' differences scatter; a claim that does not show is printed as it is. Small data
+on a CPU: read them as what happened here, not as what the method does at its own scale. `coembed-bench recipes` runs
+them all.""",
         table(
             ["need", "recipe", "claims that show"],
             [(e["need"], f"[{e['name']}](#{e['name']})", _shown(figures.get(e["name"]))) for e in entries],
