@@ -155,8 +155,7 @@ def _exactly(segment: Segment, q: Embedding, rows: Tensor) -> Block:
     """Scores in float32: off by rounding alone, of D products for a matrix product and as many for a pair's own."""
     tokens, vectors = _tokens(segment, q), _pick(segment.vectors, segment, rows)
     zero = torch.zeros(len(q))
-    longest = float(vectors.norm(dim=1).max()) if len(vectors) else 0.0
-    noise = (q.dim + tokens.shape[1]) * EPS * tokens.norm(dim=2).sum(1) * longest
+    noise = (q.dim + tokens.shape[1]) * EPS * tokens.norm(dim=2).sum(1) * segment.longest
     flat = vectors @ tokens.flatten(0, 1).T  # [sum T, B * Tq]
     values = flat if segment.lengths is None else _summed(flat.view(len(flat), *tokens.shape[:2]), segment, rows)
     return Block(rows, values, zero + 1, zero, noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from coembed.index.rows import ListRows, PackedRows, Rows, pack
 from coembed.index.sketch import Sketch, available, sketch
 
 SKETCHED = 8192  # rows from which a sketch pays
+_NORMS = 1 << 14  # rows whose norms are taken at once
 _PAIRS = 1 << 9  # rows scored by themselves at once, so that they stay in cache
 
 
@@ -75,6 +77,11 @@ class Segment:
         if self._sketch is None and len(self.vectors) >= SKETCHED:
             self._sketch = sketch(self.vectors)
         return self._sketch
+
+    @cached_property
+    def longest(self) -> float:
+        """The norm of the longest vector; read once, since vectors never change."""
+        return float(max((part.norm(dim=1).max() for part in self.vectors.split(_NORMS)), default=0.0))
 
     @property
     def form(self) -> tuple[object, ...]:
