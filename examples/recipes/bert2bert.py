@@ -109,7 +109,7 @@ def grown(small: coembed.Encoder, method: str, seed: int) -> coembed.Encoder:
 
 def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
     """Losses of every arm at fixed shares of equal steps, and on what was held out."""
-    before, steps = (10, 10) if quick else (300, 150)
+    before, steps = (10, 10) if quick else (250, 100)
     train, _ = data()
     small = encoder(NARROW, seed)
     zero = torch.zeros(small.tokenizer.vocab_size)
