@@ -45,7 +45,7 @@ class Columns(Sequence[Record]):
 
     >>> columns = Columns([Record({"a": 1, "b": 2}, id="x"), Record({"a": 1}, id="y", weight=0.5)])
     >>> columns.having("b"), columns.weights
-    (tensor([True, False]), tensor([1.0000, 0.5000]))
+    (tensor([ True, False]), tensor([1.0000, 0.5000]))
     """
 
     def __init__(
