@@ -119,7 +119,7 @@ def build(args: argparse.Namespace) -> int:
 def delete(args: argparse.Namespace) -> int:
     """Take ids out of an index, or what passes a filter."""
     from coembed.cli import output
-    from coembed.index import Stored, open_index, writing
+    from coembed.index import open_index, writing
 
     if bool(args.inputs) == (args.where is not None):
         raise UsageError("give the IDs to delete, or --where")
@@ -128,9 +128,10 @@ def delete(args: argparse.Namespace) -> int:
         index = open_index(out)
         ids = args.inputs
         if args.where is not None:
-            if not isinstance(index, Stored):
+            select = getattr(index, "select", None)  # not every index can say what passes
+            if select is None:
                 raise ValueError(f"{out}: an index of kind {index.kind} deletes by ids, not by --where: name them")
-            ids = index.select(args.where)
+            ids = select(args.where)
         index.delete(ids)
         index.save(out)
     if args.json:

@@ -29,3 +29,6 @@ def test_a_store_is_an_index_of_the_command_line(tmp_path, monkeypatch, capsys):
     assert found["queries"][0]["hits"][0]["payload"]["text"] == "a blue dog"
     facts = run("index", "info", "space", "--tower", "b")
     assert facts["kind"] == "stores/lancedb" and facts["dim"] == 4096
+    assert run("index", "delete", "space", "--tower", "b", "--where", "text == 'a blue dog'")["deleted"] == 1
+    found = run("search", "space", "--from", "a", "--to", "b", "dog")["queries"][0]["hits"]
+    assert found and "a blue dog" not in {hit["payload"]["text"] for hit in found}
