@@ -7,9 +7,9 @@ as first released, with the teacher detached and vectors at unit length (there: 
 
 Texts and code of the standard library, one encoder of 4 layers and 64 dimensions from scratch, held out by module.
 Every arm takes equal steps. The grid is R@10 from text to code after each layer (really stopping there) at each width,
-cut first and normalised afterwards. The price at the whole model is part of the picture. Where plain training is as good
-after its first layer as after its last, as on pairs that mostly share words, there is little for a second dimension to
-win: read the claims beside the column of `plain`.
+cut first and normalised afterwards. The price at the whole model is part of the picture. Where plain training is as
+good after its first layer as after its last, as on pairs that mostly share words, there is little for a second
+dimension to win: read the claims beside the column of `plain`.
 
     pip install coembed coembed-text coembed-samples coembed-bench
     python examples/recipes/matryoshka_2d.py [--quick] [--json] [--out FOLDER]
