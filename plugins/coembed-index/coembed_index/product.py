@@ -10,6 +10,7 @@ from coembed_index.kmeans import assign, kmeans
 __all__ = ["ProductCode"]
 
 _SAMPLE = 64  # points for each codeword that k-means sees at most
+_WORK = 1 << 27  # distances of one of its rounds at most, unless that left fewer than eight points a codeword
 
 
 class ProductCode(nn.Module):
@@ -39,7 +40,7 @@ class ProductCode(nn.Module):
 
     def fit(self, x: Tensor, *, rounds: int = 10, rotations: int = 5, seed: int = 0) -> ProductCode:
         """Codewords, and the rotation if there is one, from rows `[N, dim]`; returns itself."""
-        most = _SAMPLE * self.codewords
+        most = self.codewords * max(8, min(_SAMPLE, _WORK // (self.subspaces * self.codewords**2)))
         if len(x) > most:
             x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:most]]
         with torch.no_grad():
