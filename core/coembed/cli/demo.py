@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     say(f"  {program} search {space} --from image --to text {out / 'drawn-heart.png'}")
     say(f"  {program} search {space} --from text --to audio 'a deep bass'")
     say(f"  {program} search {space} --from text --to code 'copy a file'")
+    say(f"  {program} serve {space} --media {out}")
     if args.json:
         pairs = [list(pair) for pair in data.strangers(done.splits)]
         plain = [row.to_json() for row in done.rows]

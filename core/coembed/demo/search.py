@@ -78,7 +78,7 @@ def save(space: Space, splits: Sequence[Split], out: Path, store: FeatureStore) 
     return Library(indexes, items, out)
 
 
-def _payload(tower: str, record: Record, out: Path) -> dict[str, str]:
+def _payload(tower: str, record: Record, out: Path) -> dict[str, Any]:
     """What a hit shows: words, and for pictures and sounds the file, which is written here."""
     name = record["text"].partition(": ")[0]
     if tower in ("image", "audio"):
@@ -94,7 +94,7 @@ def _payload(tower: str, record: Record, out: Path) -> dict[str, str]:
         return {"text": record["text"]}
     if tower == "code":
         return {"text": record["code"], "name": record.id}
-    return {"name": f"{record.group}: {record['text']}" if "dna" in record else record["text"]}
+    return {"name": f"{record.group}: {record['text']}" if "dna" in record else record["text"], tower: record[tower]}
 
 
 def ask(space: Space, library: Library, splits: Sequence[Split]) -> list[Query]:
