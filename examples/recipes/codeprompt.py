@@ -102,7 +102,7 @@ def pretrained(seed: int, quick: bool) -> tuple[Encoder, Encoder]:
     encoder.fit_tokenizer(corpus)
     before = copy.deepcopy(encoder)
     space = Space({"code": Tower(encoder, "identity", train="all")})
-    steps = 5 if quick else 300
+    steps = 5 if quick else 200
     task = FillMasks(Records.pairs(code=corpus), "code")
     coembed.fit(space, tasks=[task], steps=steps, batch_size=32, lr=2e-3, seed=seed, cache=False)
     return before, encoder
@@ -172,7 +172,7 @@ def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
     train, held = split(seed)
     if quick:
         held = held[::10]
-    steps = 4 if quick else 100
+    steps = 4 if quick else 80
     found = {arm: classify(tower(arm, seed, quick), train, held, steps, seed) for arm in ARMS}
     most = Counter(label for _, label in train).most_common(1)[0][0]
     always = scores(torch.full((len(held),), most), held)
