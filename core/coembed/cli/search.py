@@ -204,6 +204,6 @@ def open_saved(args: argparse.Namespace) -> Index:
 
 
 def _shown(payload: Any) -> Any:
-    """What a line has room for: the text of a hit, else the file it came from."""
+    """What a line has room for: the text of a hit, else the file it came from, else its name."""
     known = [key for key in ("text", "path", "name") if isinstance(payload, dict) and key in payload]
     return payload[known[0]] if known else payload
