@@ -119,17 +119,8 @@ def fit(
     records = read_columns(tasks)
     for task, columns in zip(tasks, records, strict=True):
         task.attach(columns)
-    plan = {
-        "steps": steps,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "mixing": mixing,
-        "lr": lr,
-        "layer_decay": layer_decay,
-        "weight_decay": weight_decay,
-        "warmup": warmup,
-        "clip": clip,
-    }
+    plan = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "mixing": mixing, "lr": lr}
+    plan |= {"layer_decay": layer_decay, "weight_decay": weight_decay, "warmup": warmup, "clip": clip}
     way = legs(parts, own, tasks, records, plan)
     total = way[-1].end
 
@@ -195,7 +186,7 @@ def fit(
             space[name].aligner.adapt(sample(seen).to(device))
     start = checkpoint.step_of(Path(newest)) if newest else 0
     if newest:
-        here = next(i for i, leg in enumerate(way) if start <= leg.end) if start <= total else -1
+        here = next((i for i, leg in enumerate(way) if start <= leg.end), -1)
         checkpoint.restore(Path(newest), modules, optimizers[here], run, ranks.world)
     history = History(folder / "history.jsonl" if folder is not None and ranks.main else None, resumed_at=start)
     if start:
@@ -227,9 +218,7 @@ def fit(
                     continue
                 if leg.start >= start:  # and not resumed in its midst
                     _begin(leg, space, store, ranks, progress)
-                take = Step(
-                    space, leg, features, leg.schedule(seed), optimizer, rows, precision, seed, ranks
-                )  # fmt: skip
+                take = Step(space, leg, features, leg.schedule(seed), optimizer, rows, precision, seed, ranks)
                 for step in range(max(start, leg.start), leg.end):
                     row = take(step) if stages is None else {**take(step), "stage": way.index(leg)}
                     if average is not None:
