@@ -1,6 +1,6 @@
 """Take the full figures of recipes and keep them in docs/recipes.json, from which docs/recipes.md is made.
 
-    python tools/recipes.py [NAME …]     all of examples/recipes, or those named; three seeds each
+python tools/recipes.py [NAME …]     all of examples/recipes, or those named; three seeds each
 """
 
 from __future__ import annotations
