@@ -5,8 +5,8 @@ text in one sequence, whose last token's state is the vector; the target goes th
 to target; gradient caching makes the batch that the loss sees larger than what memory holds. There the model is a
 trained vision-language model of billions of weights; here it is a small one from scratch (image/mixed), and the tasks
 are asked of scikit-learn's handwritten digits: which digit is this, is it even or odd, which of two is larger, find a
-picture of a seven. Targets of all tasks lie in one pool, so that a picture without an instruction has one answer to two
-questions: at most half of them are right. The score is precision@1 in that pool; ties count against it.
+picture of a seven. The texts that answer any task lie in one pool, so that a picture without an instruction has one
+answer to two questions: at most half of them are right. The score is precision@1; ties count against it.
 
 Held out are pictures, by their number; `shuffled` is trained with instructions drawn at random.
 
@@ -72,9 +72,9 @@ def model(seed: int, **options: float) -> Space:
 
 
 def precision(space: Space, source: Records) -> dict[str, float]:
-    """Precision@1 of each task, every target of all tasks in the pool; a tie is a miss, and so is NaN.
+    """Precision@1 of each task among the targets of all tasks that are texts, or pictures, as its own are.
 
-    A target that is the query itself, but for the instruction, is left out: without one it would always be the nearest.
+    A tie is a miss, and so is NaN. A target that is the query itself, but for the instruction, is left out.
     """
     targets = {row.id: row["target"] for row in source}
     pool = list(targets.values())
@@ -88,10 +88,9 @@ def precision(space: Space, source: Records) -> dict[str, float]:
     right: dict[str, list[bool]] = {task: [] for task in ASKED}
     for row, score in zip(source, scores, strict=True):
         kind = "image" if "image" in row["target"] else "text"
-        gold = torch.tensor([a == row.label and b == kind for a, b in zip(labels, kinds, strict=True)])
-        bare = row.extra["bare"]
-        itself = torch.tensor([bare == candidate for candidate in shown])
-        best, other = score[gold & ~itself].max(), score[~gold & ~itself].max()
+        pool_of_it = torch.tensor([b == kind and c != row.extra["bare"] for b, c in zip(kinds, shown, strict=True)])
+        gold = torch.tensor([label == row.label for label in labels])
+        best, other = score[gold & pool_of_it].max(), score[~gold & pool_of_it].max()
         right[row.extra["task"]].append(bool(best > other))
     return {task: float(np.mean(hits)) for task, hits in right.items() if hits}
 
@@ -109,7 +108,7 @@ def run(seed: int, quick: bool) -> dict[str, dict[str, float]]:
         some = instructed([row for rows in learned.values() for row in rows], how, rng)
         task = Contrast(some, ("query", "target"), coembed.load("infonce", directions="a->b"), same="label")
         coembed.fit(space, tasks=[task], steps=steps, batch_size=96, lr=2e-3, seed=seed)
-        each = precision(space, instructed(tested, "right" if how == "right" else "none", rng))
+        each = precision(space, instructed(tested, how, rng))
         two = (each["digit"] + each["parity"]) / 2  # of the same pictures
         found[arm] = {"digit and parity": two, **each, "mean of tasks": float(np.mean([*each.values()]))}
     return found
