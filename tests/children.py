@@ -20,10 +20,7 @@ from coembed import Contrast, Memory, Mined, Miner, Objective, Pretext, Records,
 from coembed.aligner import Linear
 from coembed.builtin import coembed_objectives
 from coembed.cli import main
-from coembed.columns import Batch, read_columns
 from coembed.depths import Exits
-from coembed.distributed import ONE, Ranks, join, leave
-from coembed.embedder import Embedder
 from coembed.features import FeatureStore
 from coembed.objectives import (
     AdaptiveLayers,
@@ -40,9 +37,12 @@ from coembed.objectives import (
 from coembed.plugins import build, plugins
 from coembed.sharing import Share
 from coembed.spec import resolve
-from coembed.step import Step, add_gradients, part_of_loss
 from coembed.tasks import Task
 from coembed.testing import toy_encoder
+from coembed.training.columns import Batch, read_columns
+from coembed.training.distributed import ONE, Ranks, join, leave
+from coembed.training.embedder import Embedder
+from coembed.training.step import Step, add_gradients, part_of_loss
 
 WORDS = [f"{a} {b}" for a in ("red", "green", "blue", "small", "big") for b in ("cat", "dog", "fish", "sun", "tree")]
 

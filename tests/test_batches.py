@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 import coembed
 from coembed import Contrast, Mined, Record, Records, Space, Tower
-from coembed.batches import Homogeneous, Mixed, given
-from coembed.columns import Columns
-from coembed.locality import Locality, walk
-from coembed.sampler import Schedule
 from coembed.testing import toy_encoder
+from coembed.training.batches import Homogeneous, Mixed, given
+from coembed.training.columns import Columns
+from coembed.training.locality import Locality, walk
+from coembed.training.sampler import Schedule
 
 SIZE = 240
 
@@ -123,7 +123,7 @@ def test_kinds_that_are_all_different_are_said():
 
 
 def test_mixed_batches_are_those_of_before():
-    order = np.random.Generator(np.random.Philox(key=coembed.sampler.counter(3, "order", 0, 0))).permutation(50)
+    order = np.random.Generator(np.random.Philox(key=coembed.nn.seeding.counter(3, "order", 0, 0))).permutation(50)
     assert Schedule([50], [1.0], batch_size=8, steps=6, seed=3).batch(2)[1] == order[16:24].tolist()
 
 

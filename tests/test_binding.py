@@ -14,10 +14,10 @@ from coembed.evaluation import evaluate
 from coembed.metrics import compare
 from coembed.objectives import Objective
 from coembed.runfile import parse
-from coembed.sampler import Schedule, proportions
 from coembed.settings import Part, RunError
 from coembed.tasks import Contrast
 from coembed.testing import toy_encoder
+from coembed.training.sampler import Schedule, proportions
 
 
 class Told(Objective):

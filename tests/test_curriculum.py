@@ -14,7 +14,7 @@ import coembed
 from coembed import runfile
 from coembed.cli import main
 from coembed.settings import RunError
-from coembed.step import Step
+from coembed.training.step import Step
 
 WORDS = ["red", "green", "blue", "small", "large", "cat", "dog", "house", "tree", "fish"]
 RUN = """\

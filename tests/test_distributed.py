@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from coembed.distributed import Ranks
 from coembed.embedding import Embedding
+from coembed.training.distributed import Ranks
 
 from . import processes
 

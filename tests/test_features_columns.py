@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import coembed
-from coembed import Contrast, Embedding, Record, Records, Space, frozen
-from coembed.columns import Batch, Columns, linked, numbered, read_columns
+from coembed import Contrast, Embedding, Record, Records, Space
 from coembed.features import FeatureStore
-from coembed.frozen import digest, frozen_features, sample
 from coembed.rows import Cached, Rows
 from coembed.testing import ToyEncoder, toy_encoder
+from coembed.training import frozen
+from coembed.training.columns import Batch, Columns, linked, numbered, read_columns
+from coembed.training.frozen import digest, frozen_features, sample
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "sun", "moon", "star", "tree", "rock", "sea"]
 THREE = [Record({"a": w, "b": w.upper()}, id=f"ab{w}") for w in WORDS] + [

@@ -11,14 +11,14 @@ import coembed
 from coembed import Contrast, Matryoshka, Records, Space, Tower
 from coembed.cli import main
 from coembed.depths import by_layer, exits_of, interleave
-from coembed.embedder import Embedder
 from coembed.embedding import Embedding, similarity
 from coembed.evaluation import evaluate
 from coembed.objectives import AdaptiveLayers, InfoNCE, Matryoshka2D, Starbucks
 from coembed.objectives.agreement import feature_kl, score_kl
 from coembed.objectives.pairs import Pairs
-from coembed.step import part_of_loss
 from coembed.testing import toy_encoder
+from coembed.training.embedder import Embedder
+from coembed.training.step import part_of_loss
 
 WORDS = ["red cat", "green dog", "blue fish", "a small sun", "big tree", "rock", "the sea", "star"]
 PAIRS = Records.pairs(a=WORDS, b=[word[::-1] + "!" for word in WORDS])

@@ -10,12 +10,13 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import coembed
-from coembed import Contrast, Embedding, Records, Space, fit, memory
-from coembed.checkpoint import ResumeError
-from coembed.columns import Batch, Columns
-from coembed.embedder import Embedder
+from coembed import Contrast, Embedding, Records, Space, fit
 from coembed.shards import metadata
 from coembed.testing import ToyEncoder, toy_encoder
+from coembed.training import memory
+from coembed.training.checkpoint import ResumeError
+from coembed.training.columns import Batch, Columns
+from coembed.training.embedder import Embedder
 
 WORDS = [f"{word}{i}" for i, word in enumerate(["red", "green", "blue", "cat", "dog", "fish", "sun", "moon"] * 2)]
 PAIRS = Records.pairs(a=WORDS, b=[word[::-1] for word in WORDS])

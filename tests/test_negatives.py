@@ -7,10 +7,10 @@ import torch
 
 import coembed
 from coembed import Contrast, Memory, Mined, Miner, Record, Records, Space, Tower
-from coembed.columns import Batch, Columns, read_columns
 from coembed.moment import Moment, at
 from coembed.objectives import InfoNCE
 from coembed.testing import toy_encoder
+from coembed.training.columns import Batch, Columns, read_columns
 
 WORDS = ["cat", "dog", "cow", "emu", "fox", "gnu", "hen", "owl"]
 MINED = Mined("a", "b", {"0": ("5", "s0"), "1": ("5", "6"), "2": ("0", "7"), "3": ()})

@@ -140,5 +140,5 @@ def test_another_ramp_is_another_run(tmp_path):
 
     run(end=0.1)
     assert run(end=0.1).resumed_at == 2
-    with pytest.raises(coembed.checkpoint.ResumeError, match="ramp"):
+    with pytest.raises(coembed.training.checkpoint.ResumeError, match="ramp"):
         run(end=0.2)

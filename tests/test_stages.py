@@ -7,8 +7,8 @@ import torch
 
 import coembed
 from coembed import Contrast, Mined, Miner, Record, Records, Space, Stage, Tower, load
-from coembed.step import Step
 from coembed.testing import toy_encoder
+from coembed.training.step import Step
 
 WORDS = [f"{a} {b}" for a in ("red", "green", "blue", "small", "big") for b in ("cat", "dog", "fish", "sun")]
 
@@ -78,18 +78,18 @@ def test_an_objective_that_stays_keeps_what_it_learned():
 def test_miners_look_again_when_a_stage_begins():
     model, found = space(), []
     task = Contrast(pairs(), "ab", negatives=Miner(k=3, ratio=None))
-    real = coembed.neighbours.search
+    real = coembed.training.neighbours.search
 
     def spied(*given, **named):
         got = real(*given, **named)
         found.append((state(model), got.table.clone()))
         return got
 
-    coembed.neighbours.search = spied
+    coembed.training.neighbours.search = spied
     try:
         coembed.fit(model, tasks=[task], stages=[Stage(steps=8), Stage(steps=2)], batch_size=5, lr=3e-2)
     finally:
-        coembed.neighbours.search = real
+        coembed.training.neighbours.search = real
     (before, one), (after, two) = found
     assert not equal(before, after) and not torch.equal(one, two)
     again = space()
@@ -128,9 +128,9 @@ def test_a_run_goes_on_from_any_step_with_the_same_bits(tmp_path, stopped, monke
 
 def test_another_stage_is_another_run(tmp_path):
     coembed.fit(space(), pairs(), stages=[Stage(steps=2), Stage(steps=2)], out=tmp_path)
-    with pytest.raises(coembed.checkpoint.ResumeError, match=r"stages\[1\]\.lr was 0\.001, is 0\.01"):
+    with pytest.raises(coembed.training.checkpoint.ResumeError, match=r"stages\[1\]\.lr was 0\.001, is 0\.01"):
         coembed.fit(space(), pairs(), stages=[Stage(steps=2), Stage(steps=2, lr=1e-2)], out=tmp_path)
-    with pytest.raises(coembed.checkpoint.ResumeError, match="stages"):
+    with pytest.raises(coembed.training.checkpoint.ResumeError, match="stages"):
         coembed.fit(space(), pairs(), steps=4, out=tmp_path)
 
 

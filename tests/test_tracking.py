@@ -88,7 +88,7 @@ def test_tensorboard_reads_the_curves_and_a_resumed_run_has_no_step_twice(tmp_pa
 def test_a_tracker_that_can_not_be_had_says_so_before_any_work(monkeypatch):
     with pytest.raises(ValueError, match="tracker 'mlflow': use 'tensorboard' or 'wandb'"):
         train(steps=1, tracker="mlflow")
-    monkeypatch.setattr("coembed.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("coembed.training.tracking.find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r"needs accelerate and wandb: pip install 'coembed\[wandb\]'"):
         train(steps=1, tracker="wandb")
     assert "wandb" not in sys.modules

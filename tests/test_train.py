@@ -10,13 +10,13 @@ from safetensors import safe_open
 
 import coembed
 from coembed import Contrast, Pretext, Record, Records, Space, fit
-from coembed.checkpoint import ResumeError
-from coembed.columns import linked
-from coembed.embedder import Embedder
 from coembed.features import FeatureStore
 from coembed.objectives import Triplet
-from coembed.sampler import Schedule
 from coembed.testing import ToyEncoder, toy_encoder
+from coembed.training.checkpoint import ResumeError
+from coembed.training.columns import linked
+from coembed.training.embedder import Embedder
+from coembed.training.sampler import Schedule
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "sun", "moon", "star", "tree", "rock", "sea"]
 PAIRS = Records.pairs(a=WORDS, b=[word[::-1].upper() for word in WORDS])

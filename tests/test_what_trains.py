@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from coembed import Contrast, Embedding, Records, Space, Tower, evaluate, fit
-from coembed.blocks import depths, parts, tuned
-from coembed.optim import parameter_groups
 from coembed.plugins import CoembedWarning, plugins, resolve
 from coembed.testing import ToyEncoder, toy_encoder
+from coembed.training.blocks import depths, parts, tuned
+from coembed.training.optim import parameter_groups
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "sun", "moon", "star", "tree", "rock", "sea"]
 PAIRS = Records.pairs(a=WORDS, b=[word[::-1].upper() for word in WORDS])

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from coembed import Contrast, Records, Space, evaluate, fit
-from coembed.averaging import Averages
-from coembed.checkpoint import ResumeError, latest
 from coembed.testing import toy_encoder
+from coembed.training.averaging import Averages
+from coembed.training.checkpoint import ResumeError, latest
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "sun", "moon", "star", "tree", "rock", "sea"]
 PAIRS = Records.pairs(a=WORDS, b=[word[::-1].upper() for word in WORDS])

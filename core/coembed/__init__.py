@@ -36,11 +36,11 @@ _EXPORTS = {
     "Contrast": "tasks",
     "Pretext": "tasks",
     "Task": "tasks",
-    "Stage": "stages",
-    "Miner": "mining",
-    "Mined": "mining",
-    "mine": "mining",
-    "Memory": "bank",
+    "Stage": "training.stages",
+    "Miner": "training.mining",
+    "Mined": "training.mining",
+    "mine": "training.mining",
+    "Memory": "training.bank",
     "Ramp": "ramp",
     "fit": "train",
     "Index": "index",
@@ -65,7 +65,6 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from coembed.aligner import Aligner as Aligner
-    from coembed.bank import Memory as Memory
     from coembed.embedding import Embedding as Embedding
     from coembed.embedding import similarity as similarity
     from coembed.encoder import Encoder as Encoder
@@ -74,9 +73,6 @@ if TYPE_CHECKING:
     from coembed.index import Hit as Hit
     from coembed.index import Index as Index
     from coembed.items import BadItem as BadItem
-    from coembed.mining import Mined as Mined
-    from coembed.mining import Miner as Miner
-    from coembed.mining import mine as mine
     from coembed.objectives import Matryoshka as Matryoshka
     from coembed.objectives import Objective as Objective
     from coembed.plugins import CoembedWarning as CoembedWarning
@@ -91,9 +87,13 @@ if TYPE_CHECKING:
     from coembed.spec import Spec as Spec
     from coembed.spec import SpecError as SpecError
     from coembed.spec import resolve as resolve
-    from coembed.stages import Stage as Stage
     from coembed.tasks import Contrast as Contrast
     from coembed.tasks import Pretext as Pretext
     from coembed.tasks import Task as Task
     from coembed.tower import Tower as Tower
     from coembed.train import fit as fit
+    from coembed.training.bank import Memory as Memory
+    from coembed.training.mining import Mined as Mined
+    from coembed.training.mining import Miner as Miner
+    from coembed.training.mining import mine as mine
+    from coembed.training.stages import Stage as Stage

@@ -66,7 +66,7 @@ class Job:
 
     def claim(self) -> None:
         """Make the folder this job's, or see that it is."""
-        from coembed.checkpoint import differences
+        from coembed.training.checkpoint import differences
 
         path = self.out / JOB
         if self.out.is_file():

@@ -11,7 +11,7 @@
       - {epochs: 5}
       - {epochs: 2, tasks: [pairs], in_batch: false, batch_size: 64, lr: 1e-4}
 
-A stage's keys are those of `coembed.stages.Stage`; `tasks` are named by number or by `name`.
+A stage's keys are those of `coembed.training.stages.Stage`; `tasks` are named by number or by `name`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,9 @@ from coembed.arguments import items_list
 from coembed.device import choose_device
 from coembed.embedding import Embedding, similarity
 from coembed.encoder import Encoder, OnError
-from coembed.nn.seeding import seeded
+from coembed.nn.seeding import counter, seeded
 from coembed.plugins import build
 from coembed.registry import near
-from coembed.sampler import counter
 from coembed.tower import Tower, reader
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from coembed.depths import Cut
 from coembed.embedding import Embedding, assemble, check_cut
 from coembed.encoder import Batch, Encoder, OnError, in_precision_of
 from coembed.items import describe
-from coembed.nn.seeding import seeded
+from coembed.nn.seeding import counter, seeded
 from coembed.plugins import build
-from coembed.sampler import counter
 
 TRAIN = re.compile(r"none|all|last:([1-9]\d*)|lora:([1-9]\d*)")
 

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from coembed import checkpoint, memory, tracking
 from coembed.aligner import Aligner
-from coembed.averaging import Averages
-from coembed.blocks import tuned
-from coembed.columns import read_columns
-from coembed.distributed import Ranks, join
 from coembed.features import FeatureStore
-from coembed.frozen import digest, frozen_features, sample
-from coembed.history import History
 from coembed.objectives import Objective
 from coembed.progress import bar
-from coembed.request import check_numbers, tasks_of
 from coembed.sources import Source
 from coembed.sources.given import source_from
-from coembed.stages import Leg, Stage, distinct, legs
-from coembed.step import Step
-from coembed.stopping import between_steps
 from coembed.tasks import Task
+from coembed.training import checkpoint, memory, tracking
+from coembed.training.averaging import Averages
+from coembed.training.blocks import tuned
+from coembed.training.columns import read_columns
+from coembed.training.distributed import Ranks, join
+from coembed.training.frozen import digest, frozen_features, sample
+from coembed.training.history import History
+from coembed.training.request import check_numbers, tasks_of
+from coembed.training.stages import Leg, Stage, distinct, legs
+from coembed.training.step import Step
+from coembed.training.stopping import between_steps
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -70,7 +70,7 @@ def fit(
 
     Give `source` (a registered name, a file or folder, an object) and `objective` (every pair of the space's towers
     that records share becomes a task), or `tasks`. `stages` follow each other in one run, each with what it changes of
-    these settings, its own warm-up and cosine; see `coembed.stages.Stage`.
+    these settings, its own warm-up and cosine; see `coembed.training.stages.Stage`.
     `batch_size` is the batch that the loss sees; towers that train see `micro_batch` rows at a time (None: all), with
     the same gradient and less memory: "auto" is all rows where memory allows, else the most that it does, measured when
     a run begins and kept when it is resumed.
@@ -88,7 +88,7 @@ def fit(
     evaluated every `eval_every` steps and at the end. `tracker` ("tensorboard", "wandb") gets the same rows as curves.
     Started by `torchrun` or `accelerate launch`, or inside a process group of the caller's, every process calls this
     with the same arguments and each takes its part of every batch: the result is that of one process up to rounding
-    (with dropout on, other draws). Rank 0 evaluates and writes; see `coembed.distributed`.
+    (with dropout on, other draws). Rank 0 evaluates and writes; see `coembed.training.distributed`.
 
     Raises ValueError if nothing trains or no record is usable, ResumeError if `out` holds another run, RankError if
     another process ended.

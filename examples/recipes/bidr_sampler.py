@@ -22,9 +22,9 @@ import torch
 
 import coembed
 from coembed import Records, Space, Tower
-from coembed.locality import Locality, walk
-from coembed.mining import Mined, Miner, mine
 from coembed.tasks import Contrast
+from coembed.training.locality import Locality, walk
+from coembed.training.mining import Mined, Miner, mine
 from coembed_bench.recipe import Claim, Recipe, main
 
 warnings.filterwarnings("ignore", message=".* items in this batch are longer")  # the code's beginning is enough here

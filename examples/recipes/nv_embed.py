@@ -26,11 +26,11 @@ import torch
 import coembed
 from coembed import Record, Records, Space, Tower
 from coembed.embedding import Embedding
-from coembed.mining import Mined, Miner, mine
 from coembed.objectives import InfoNCE, Pairs
 from coembed.ranking import rank_scores
-from coembed.stages import Stage
 from coembed.tasks import Contrast
+from coembed.training.mining import Mined, Miner, mine
+from coembed.training.stages import Stage
 from coembed_bench.recipe import Claim, Recipe, main
 from coembed_heads.latent import LatentAttention
 from coembed_samples.emoji import Emoji

@@ -101,8 +101,7 @@ def combine(sources: Sequence[Source], names: Sequence[str]) -> Records:
 
 def build_space(run: Run, seed: int) -> Space:
     """The towers of a run, with random weights drawn from the seed; on the run's device."""
-    from coembed.nn.seeding import seeded
-    from coembed.sampler import counter
+    from coembed.nn.seeding import counter, seeded
     from coembed.space import Space
 
     encoders: dict[str, Encoder] = {}

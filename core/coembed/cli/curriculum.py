@@ -11,11 +11,11 @@ from coembed.runfile import Run
 from coembed.settings import Part, RunError
 
 if TYPE_CHECKING:
-    from coembed.bank import Memory
-    from coembed.batches import Batches
-    from coembed.mining import Mined, Miner
-    from coembed.stages import Stage
     from coembed.tasks import Task
+    from coembed.training.bank import Memory
+    from coembed.training.batches import Batches
+    from coembed.training.mining import Mined, Miner
+    from coembed.training.stages import Stage
 
 
 def built(plan: Harder) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def built(plan: Harder) -> dict[str, Any]:
 
 def build_stages(run: Run, tasks: Sequence[Task]) -> list[Stage] | None:
     """The stages of a run on its tasks; None for a run in one piece."""
-    from coembed.stages import Stage
+    from coembed.training.stages import Stage
 
     if not run.stages:
         return None
@@ -49,7 +49,7 @@ def build_stages(run: Run, tasks: Sequence[Task]) -> list[Stage] | None:
 
 
 def _negatives(given: Mapping[str, Any] | str, where: str) -> Mined | Miner:
-    from coembed.mining import Miner, negatives_given
+    from coembed.training.mining import Miner, negatives_given
 
     if isinstance(given, str):
         return _checked(lambda: negatives_given(given), where)  # type: ignore[no-any-return]
@@ -76,7 +76,7 @@ def _index(given: Any, where: str) -> Any:
 
 
 def _memory(given: Mapping[str, Any] | int, where: str) -> Memory:
-    from coembed.bank import Memory
+    from coembed.training.bank import Memory
 
     options = dict(given) if isinstance(given, Mapping) else {"size": given}
     Part(options, where).only("size", "age")
@@ -84,7 +84,7 @@ def _memory(given: Mapping[str, Any] | int, where: str) -> Memory:
 
 
 def _batches(given: Mapping[str, Any] | str, where: str) -> Batches:
-    from coembed import batches
+    from coembed.training import batches
 
     if isinstance(given, Mapping) and isinstance(inner := given.get("locality"), Mapping):
         if isinstance(inner.get("given"), Mapping):

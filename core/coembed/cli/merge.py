@@ -137,10 +137,10 @@ def _position(args: argparse.Namespace) -> Position:
 def _tasks(args: argparse.Namespace, base: Space) -> list[Contrast]:
     """A contrast for each source, on every pair of the space's towers that its records share."""
     from coembed.cli import assemble
-    from coembed.request import tasks_of
     from coembed.runfile import source_plans
     from coembed.settings import Part
     from coembed.tasks import Contrast
+    from coembed.training.request import tasks_of
 
     plans = source_plans(Part({"sources": flags.sources(args)}, "command line"), Path())
     found = [task for source in assemble.open_sources(plans) for task in tasks_of(base, source, "infonce", None)]

@@ -10,17 +10,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coembed import checkpoint
 from coembed.cli import assemble, message, output
 from coembed.cli.curriculum import build_stages
 from coembed.runfile import Run
+from coembed.training import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from coembed.distributed import Ranks
     from coembed.sources import Records, Source
     from coembed.space import Space
+    from coembed.training.distributed import Ranks
 
 
 FREE = ("eval_every", "checkpoint_every", "checkpointing", "tracker")  # settings that change no bit of what is trained
@@ -33,7 +33,7 @@ def train(plan: Run, *, restart: bool = False, push: str | None = None) -> dict[
     Raises ResumeError if the folder holds a run of another plan, RankError naming the process if one of several fails,
     and whatever building or training raises.
     """
-    from coembed import distributed
+    from coembed.training import distributed
 
     ranks = distributed.join(cpu=plan.device == "cpu")
     if ranks.world == 1:

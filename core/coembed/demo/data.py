@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from coembed.nn.seeding import counter
 from coembed.plugins import load
-from coembed.sampler import counter
 from coembed.sources import Record, Records, Source
 
 TOWERS = ("text", "image", "code", "graph", "dna", "protein", "audio")

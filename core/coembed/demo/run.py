@@ -15,11 +15,11 @@ from coembed.demo.table import Figures, Row, rows_of
 from coembed.encoder import Encoder
 from coembed.evaluation import evaluate
 from coembed.features import FeatureStore
-from coembed.history import History
 from coembed.plugins import load
 from coembed.sources import Records
 from coembed.space import Space
 from coembed.tasks import Contrast
+from coembed.training.history import History
 
 
 @dataclass

@@ -9,14 +9,15 @@ from statistics import mean
 import torch
 from torch import Tensor, nn
 
-from coembed.columns import Batch, read_columns
-from coembed.embedder import Embedder, seeded
 from coembed.features import FeatureStore
-from coembed.frozen import frozen_features
-from coembed.request import check_usable
-from coembed.sampler import Schedule, counter
+from coembed.nn.seeding import counter
 from coembed.space import Space
 from coembed.tasks import Contrast, Task
+from coembed.training.columns import Batch, read_columns
+from coembed.training.embedder import Embedder, seeded
+from coembed.training.frozen import frozen_features
+from coembed.training.request import check_usable
+from coembed.training.sampler import Schedule
 
 
 class Probe(nn.Module):

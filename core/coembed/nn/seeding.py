@@ -1,14 +1,21 @@
-"""Random weights from a seed that leave the caller's random stream alone."""
+"""Seeds: numbers from names, and random weights from a seed that leave the caller's random stream alone."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-__all__ = ["init_weights", "seeded"]
+__all__ = ["counter", "init_weights", "seeded"]
+
+
+def counter(*parts: object) -> int:
+    """A 63-bit number from a name: the seed of whatever happens there."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from coembed.batches import Batches, Mixed
-from coembed.columns import Columns
 from coembed.depths import Cut, Exits
 from coembed.embedding import Embedding
 from coembed.sources import Record, Source
 from coembed.sources.given import source_from
+from coembed.training.batches import Batches, Mixed
+from coembed.training.columns import Columns
 
 if TYPE_CHECKING:
     from coembed.space import Space

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from coembed import batches as ways
-from coembed.bank import Memory
-from coembed.columns import Batch, Columns
 from coembed.depths import Cut, cuts_of, exits_of
 from coembed.embedding import Embedding
-from coembed.locality import Locality
-from coembed.mining import Mined, Miner, negatives_given
 from coembed.moment import current
-from coembed.neighbours import Neighbours
 from coembed.objectives import Objective
 from coembed.plugins import build
-from coembed.same import SAME, Same
 from coembed.sources import Record, Source
 from coembed.tasks.base import Embed, Task
 from coembed.tasks.negatives import Banks, further, left_out
+from coembed.training import batches as ways
+from coembed.training.bank import Memory
+from coembed.training.columns import Batch, Columns
+from coembed.training.locality import Locality
+from coembed.training.mining import Mined, Miner, negatives_given
+from coembed.training.neighbours import Neighbours
+from coembed.training.same import SAME, Same
 
 if TYPE_CHECKING:
     from coembed.space import Space
@@ -46,7 +46,7 @@ class Contrast(Task):
     or a miner that looks when a stage begins. Each is a negative of every row that it is not the same thing as; with
     `in_batch=False` a row has its own hard negatives only, which a's side alone asks against: `directions="a->b"` of an
     objective leaves out the other side. `memory` keeps that many target vectors of earlier batches as negatives.
-    `batches` says how records are put together: "mixed", {"homogeneous": "label"}, or `coembed.locality`.
+    `batches` says how records are put together: "mixed", {"homogeneous": "label"}, or `coembed.training.locality`.
     Raises ValueError for a pair of other towers, a weight that is not positive and negatives that do not fit.
 
     >>> from coembed.sources import Records

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
-from coembed.bank import Bank, Memory, as_embedding
 from coembed.embedding import Embedding
+from coembed.training.bank import Bank, Memory, as_embedding
 
 Columns = tuple[Embedding, Tensor]  # rows of the target's side and their records' positions
 

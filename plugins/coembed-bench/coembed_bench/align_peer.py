@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coembed.optim import rate_factor
-from coembed.sampler import Schedule
+from coembed.training.optim import rate_factor
+from coembed.training.sampler import Schedule
 from coembed_bench.report import Failed
 
 __all__ = ["Heads", "Setting", "train"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from coembed.history import History
 from coembed.nn import seeded
 from coembed.space import Space
 from coembed.tasks import Pretext
 from coembed.testing.subject import Subject, check, hold
 from coembed.train import fit
+from coembed.training.history import History
 
 STEPS = 20
 

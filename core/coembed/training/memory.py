@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from coembed.blocks import tuned
-from coembed.columns import Columns
-from coembed.distributed import Ranks
-from coembed.embedder import seeded
 from coembed.items import BadItem
 from coembed.tasks import Contrast, Task
 from coembed.tower import Tower
+from coembed.training.blocks import tuned
+from coembed.training.columns import Columns
+from coembed.training.distributed import Ranks
+from coembed.training.embedder import seeded
 
 if TYPE_CHECKING:
     from coembed.space import Space

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from coembed.batches import Batches, Epoch
-from coembed.columns import Columns
-from coembed.mining import Mined, Miner, negatives_given
-from coembed.neighbours import Neighbours
+from coembed.training.batches import Batches, Epoch
+from coembed.training.columns import Columns
+from coembed.training.mining import Mined, Miner, negatives_given
+from coembed.training.neighbours import Neighbours
 
 
 class Locality(Batches):

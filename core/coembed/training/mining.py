@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coembed.arguments import call, number
-from coembed.candidates import Rule, search
-from coembed.columns import Columns
 from coembed.plugins import CoembedWarning
-from coembed.same import SAME
 from coembed.sources import Source
 from coembed.sources.given import source_from
+from coembed.training.candidates import Rule, search
+from coembed.training.columns import Columns
+from coembed.training.same import SAME
 
 if TYPE_CHECKING:
     from coembed.index import Index

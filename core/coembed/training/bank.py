@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coembed.arguments import number
 from coembed.embedding import Embedding
-from coembed.steady import Steady
+from coembed.training.steady import Steady
 
 
 @dataclass(frozen=True)

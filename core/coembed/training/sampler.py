@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
 
-from coembed.batches import Batches, Epoch, Mixed
-
-
-def counter(*parts: object) -> int:
-    """A 63-bit number from a name: the seed of whatever happens there."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+from coembed.nn.seeding import counter
+from coembed.training.batches import Batches, Epoch, Mixed
 
 
 def proportions(sizes: Sequence[int], weights: Sequence[float], temperature: float) -> list[float]:

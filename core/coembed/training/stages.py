@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from coembed.bank import Memory
-from coembed.batches import Batches
-from coembed.columns import Columns
-from coembed.mining import Mined, Miner
+from coembed.nn.seeding import counter
 from coembed.objectives import Objective
-from coembed.optim import parameter_groups
-from coembed.request import check_numbers, check_usable
-from coembed.sampler import Schedule, counter, proportions
 from coembed.tasks import Contrast, Task
+from coembed.training.bank import Memory
+from coembed.training.batches import Batches
+from coembed.training.columns import Columns
+from coembed.training.mining import Mined, Miner
+from coembed.training.optim import parameter_groups
+from coembed.training.request import check_numbers, check_usable
+from coembed.training.sampler import Schedule, proportions
 
 if TYPE_CHECKING:
     from coembed.space import Space

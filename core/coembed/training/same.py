@@ -7,9 +7,9 @@ from functools import partial
 
 from torch import Tensor
 
-from coembed.columns import Columns, linked
 from coembed.encoder import Encoder
 from coembed.sources import Record
+from coembed.training.columns import Columns, linked
 
 SAME = ("content", "id", "label", "group")
 

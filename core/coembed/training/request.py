@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coembed.space import Space
-    from coembed.stages import Stage
+    from coembed.training.stages import Stage
 
 
 def tasks_of(
@@ -54,7 +54,7 @@ def tasks_of(
 
 
 def _check_stages(stages: Sequence[Stage] | None) -> None:
-    from coembed.stages import Stage
+    from coembed.training.stages import Stage
 
     if stages is None:
         return

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coembed.candidates import search
-from coembed.columns import Columns
-from coembed.mining import Mined, Miner
+from coembed.nn.seeding import counter
 from coembed.plugins import CoembedWarning
-from coembed.sampler import counter
-from coembed.steady import Steady
+from coembed.training.candidates import search
+from coembed.training.columns import Columns
+from coembed.training.mining import Mined, Miner
+from coembed.training.steady import Steady
 
 if TYPE_CHECKING:
     from coembed.space import Space

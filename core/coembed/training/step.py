@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from coembed.columns import Batch
-from coembed.distributed import ONE, Ranks
-from coembed.embedder import Embedder, Features, seeded
 from coembed.moment import Moment, at
+from coembed.nn.seeding import counter
 from coembed.objectives.scale import Scale
-from coembed.optim import rate_factor
-from coembed.sampler import Schedule, counter
 from coembed.sharing import ALONE, shared
 from coembed.sources import Record
-from coembed.stages import Leg
 from coembed.tasks import Contrast, Pretext, Task
+from coembed.training.columns import Batch
+from coembed.training.distributed import ONE, Ranks
+from coembed.training.embedder import Embedder, Features, seeded
+from coembed.training.optim import rate_factor
+from coembed.training.sampler import Schedule
+from coembed.training.stages import Leg
 
 if TYPE_CHECKING:
     from coembed.space import Space

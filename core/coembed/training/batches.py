@@ -14,9 +14,9 @@ from torch import nn
 from coembed.arguments import call
 
 if TYPE_CHECKING:
-    from coembed.columns import Columns
-    from coembed.neighbours import Neighbours
     from coembed.sources import Record
+    from coembed.training.columns import Columns
+    from coembed.training.neighbours import Neighbours
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Homogeneous(Batches):
     has; kinds of a single record, which would have no negatives, make batches together. Raises ValueError if every
     record is a kind of its own.
 
-    >>> from coembed.columns import Columns
+    >>> from coembed.training.columns import Columns
     >>> from coembed.sources import Record
     >>> records = [Record({"a": i}, id=str(i), label=str(i % 2)) for i in range(8)]
     >>> alike = Homogeneous("label")
@@ -131,7 +131,7 @@ def given(batches: str | Mapping[str, Any] | Batches) -> Batches:
     >>> given({"homogeneous": "label"}).by
     'label'
     """
-    from coembed.locality import Locality
+    from coembed.training.locality import Locality
 
     kinds: dict[str, Callable[..., Batches]] = {"mixed": Mixed, "homogeneous": Homogeneous, "locality": Locality}
     if isinstance(batches, Batches):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from coembed.blocks import depths
 from coembed.plugins import CoembedWarning
 from coembed.registry import near
+from coembed.training.blocks import depths
 
 if TYPE_CHECKING:
     from coembed.space import Space

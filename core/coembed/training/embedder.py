@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from coembed.columns import Batch
 from coembed.depths import Exits, interleave
-from coembed.distributed import ONE, Ranks
 from coembed.embedding import Embedding
 from coembed.items import BadItem
+from coembed.nn.seeding import counter
 from coembed.rows import Cached
-from coembed.sampler import counter
 from coembed.sources import Record
 from coembed.space import Space
 from coembed.tower import Tower
+from coembed.training.columns import Batch
+from coembed.training.distributed import ONE, Ranks
 
 Features = Mapping[str, Cached]  # by tower
 Through = Callable[[Sequence[int]], Embedding]

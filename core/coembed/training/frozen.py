@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from coembed.columns import Columns
 from coembed.embedding import Embedding
 from coembed.encoder import Encoder
 from coembed.features import FeatureStore
@@ -18,6 +17,7 @@ from coembed.items import content_key
 from coembed.rows import Cached, Rows
 from coembed.sharing import ALONE, Share
 from coembed.tasks import Contrast, Task
+from coembed.training.columns import Columns
 
 if TYPE_CHECKING:
     from coembed.space import Space

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from coembed.columns import Columns
 from coembed.embedding import Embedding, similarity
 from coembed.plugins import build
 from coembed.progress import bar
-from coembed.same import Same
+from coembed.training.columns import Columns
+from coembed.training.same import Same
 
 if TYPE_CHECKING:
     from coembed.index import Index
@@ -26,7 +26,7 @@ DEEPEST = 4096  # candidates of a record that are looked at, where no depth is g
 
 @dataclass(frozen=True)
 class Rule:
-    """Which candidates are negatives; the fields are those of `coembed.mining.Miner`."""
+    """Which candidates are negatives; the fields are those of `coembed.training.mining.Miner`."""
 
     k: int
     depth: int | None
@@ -62,7 +62,7 @@ def search(
     batch_size: int = 32,
     progress: bool = False,
 ) -> Found:
-    """The negatives of every record that has both towers, among all that have the target; see `coembed.mining.mine`."""
+    """The negatives of every record that has both towers, among all that have the target; see `mine`."""
     asked = (columns.having(query) & columns.having(target)).nonzero().flatten()
     asked = asked[asked < columns.drawn]
     pool = columns.having(target).nonzero().flatten()
