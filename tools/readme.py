@@ -42,7 +42,7 @@ def demo(log: str) -> str:
 
     Raises ValueError if the run did not end.
     """
-    last = log.rfind("coembed search")
+    last = log.rfind("coembed serve")
     if "Held-out figures" not in log or last < 0:
         raise ValueError("the log is not of a demo that ended")
     text = log[log.index("Held-out figures") : log.index("\n", last)]
