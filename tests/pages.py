@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# file: (\S+)\n")
@@ -62,3 +68,17 @@ def compare(expected: str, printed: str, where: str) -> None:
     for line in filter(None, (" ".join(line.split()) for line in expected.splitlines())):
         pattern = ".*".join(re.escape(part) for part in line.split("…"))
         assert any(re.fullmatch(pattern, other) for other in rest), f"{where}: no {line!r} in\n{printed}"
+
+
+def play_python(page: Path, folder: Path) -> None:
+    """Play a page that has Python blocks only: one after the other, each with the names of those before it."""
+    names: dict[str, Any] = {}
+
+    def python(text: str) -> str:
+        path = folder / "block.py"
+        path.write_text(text, encoding="utf-8")
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            names.update(runpy.run_path(str(path), init_globals=names))
+        return out.getvalue()
+
+    play(page, folder, shell=lambda command: pytest.fail(f"no command is expected: {command}"), python=python)

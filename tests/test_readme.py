@@ -116,13 +116,13 @@ def test_blocks_from_the_code_are_fresh(writer: ModuleType, monkeypatch: pytest.
 def test_blocks_from_a_run_are_cut_from_its_log(writer: ModuleType) -> None:
     table = "Held-out figures, 3 seeds:\nTrained together\n head\n ─────\n row\nThe same, harder\n head\n hard row\n"
     queries = "Some queries:\n  text to image: a\n      0.4  b\n      0.3  c\n  text to image: d\n      0.2  e\n"
-    after = "\n60 s. The report: r.html. Now try:\n  coembed search x 'y'\n"
+    after = "\n60 s. The report: r.html. Now try:\n  coembed search x 'y'\n  coembed serve x\n"
     lines = "No honest pair\nreached:     12 of 12 trained directions beat chance\nNOT reached: b\n"
     log = f"encode: 3/3\n{table}{lines}\n{queries}{after}\nreal 1m\n"
     block = writer.demo(log)
     assert " row\n…\nreached:     12 of 12 trained directions beat chance\n…\nSome queries:\n" in block
     assert "Some queries:\n  text to image: a\n      0.4  b\n…\n60 s." in block
-    assert block.endswith("coembed search x 'y'\n```")
+    assert block.endswith("coembed search x 'y'\n  coembed serve x\n```")
     assert not any(left in block for left in ("0.3", "NOT reached", "hard row", "No honest pair"))
     with pytest.raises(ValueError, match="ended"):
         writer.demo(table)
