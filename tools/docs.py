@@ -192,7 +192,7 @@ them all.""",
 
 def _shown(found: dict[str, Any] | None) -> str:
     if found is None:
-        return "not measured"
+        return "see there"
     return f"{sum(claim['shows'] is True for claim in found['claims'])} of {len(found['claims'])}"
 
 
