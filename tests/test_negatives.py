@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 import coembed
 from coembed import Contrast, Memory, Mined, Miner, Record, Records, Space, Tower
 from coembed.moment import Moment, at
-from coembed.objectives import InfoNCE
+from coembed.objectives import AdaptiveLayers, InfoNCE
 from coembed.testing import toy_encoder
 from coembed.training.columns import Batch, Columns, read_columns
 
@@ -173,6 +175,27 @@ def test_a_memory_keeps_single_vectors():
     task, columns = ready(model, memory=4)
     with pytest.raises(ValueError, match="a memory keeps one vector a row"):
         loss(task, columns, model)
+
+
+@pytest.mark.parametrize("name", ["matryoshka2d", "AdaptiveLayers"])
+def test_a_memory_of_several_layers_is_refused_before_the_first_step(name):
+    def model(train):
+        torch.manual_seed(0)
+        towers = {
+            n: Tower(toy_encoder(dim=12, blocks=3, seed=i), "linear", dim=8, train=word)
+            for i, (n, word) in enumerate(zip("ab", train, strict=True))
+        }
+        return Space(towers)
+
+    objective = coembed.load(name, objective="infonce") if name.islower() else AdaptiveLayers("infonce")
+    task = Contrast(source(), ("a", "b"), objective, memory=4)
+    with pytest.raises(ValueError, match=f"memory=4 .* {name} trains tower b at several layers: leave memory out"):
+        task.prepare(model(("all", "all")))
+    # a target that stands still gives its full depth only, which a memory can keep
+    given = {"steps": 2, "batch_size": 4, "lr": 0.0, "seed": 1}
+    plain = Contrast(source(), ("a", "b"), objective)
+    with_it, without = (coembed.fit(model(("all", "none")), tasks=[t], **given).losses for t in (task, plain))
+    assert with_it[0] == without[0] and with_it[1] != without[1] and math.isfinite(with_it[1])
 
 
 def test_larger_batches_than_a_memory_leave_their_last_rows():

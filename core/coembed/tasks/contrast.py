@@ -130,14 +130,14 @@ class Contrast(Task):
         )
 
     def prepare(self, space: Space) -> None:
-        """Towers and roles must be there."""
+        """Towers and roles must be there, and a memory must fit the objective; raises ValueError where it does not."""
         super().prepare(space)
         self._encoders = {tower: space[tower].encoder for tower in self.towers}
         for tower, role in self.roles.items():
             self._encoders[tower].prompt_for(role)
         self.cuts(space, self.towers[0])  # layers that the towers lack, said before the long work
         self._same = Same(self.same, self._encoders)
-        self.banks.prepare(space.dim)
+        self.banks.prepare(space, self.objective)
 
     @property
     def dims(self) -> tuple[int, ...]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from coembed.depths import exiting
 from coembed.embedding import Embedding
+from coembed.objectives import Objective
 from coembed.training.bank import Bank, Memory, as_embedding
+
+if TYPE_CHECKING:
+    from coembed.space import Space
 
 Columns = tuple[Embedding, Tensor]  # rows of the target's side and their records' positions
 
@@ -22,10 +28,19 @@ class Banks(nn.Module):
         self.targets = frozenset(targets) if memory is not None else frozenset()
         self._of = nn.ModuleDict()
 
-    def prepare(self, dim: int) -> None:
-        """Empty banks for vectors of that width."""
-        if self.memory is not None:
-            self._of = nn.ModuleDict({tower: Bank(self.memory, dim) for tower in sorted(self.targets)})
+    def prepare(self, space: Space, objective: Objective) -> None:
+        """Empty banks for the space's vectors; raises ValueError for a target that gives them after several layers."""
+        if self.memory is None:
+            return
+        for tower in sorted(self.targets):
+            if objective.layered and exiting(space[tower]):
+                name = objective.spec.name if objective.spec else type(objective).__name__
+                raise ValueError(
+                    f"memory={self.memory.size} keeps one vector a row, but {name} trains tower {tower} at several "
+                    "layers: leave memory out and give negatives= or a larger batch, or an objective of the full depth "
+                    "(matryoshka for widths alone)"
+                )
+        self._of = nn.ModuleDict({tower: Bank(self.memory, space.dim) for tower in sorted(self.targets)})
 
     def taken(self, tower: str, step: int, like: Embedding) -> list[Columns]:
         """The vectors of a tower that a step may compare with, as rows like those of the batch, if there are any."""
