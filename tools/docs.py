@@ -22,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from coembed_bench.recipe import layout
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 STATES = ("open", "partial", "done", "reconstruction")
@@ -197,19 +199,15 @@ def _shown(found: dict[str, Any] | None) -> str:
 
 
 def _arms(found: dict[str, Any]) -> str:
-    runs = list(found["runs"].values())
-    metrics = list(dict.fromkeys(metric for row in runs[0].values() for metric in row))
-    turned = len(metrics) > max(4, len(runs[0]))
-    rows, columns = (metrics, list(runs[0])) if turned else (list(runs[0]), metrics)
+    head, *rows = layout(list(found["runs"].values()), _cell)
+    return table(head, rows)
 
-    def cell(row: str, column: str) -> str:
-        arm, metric = (column, row) if turned else (row, column)
-        values = [run[arm][metric] for run in runs if metric in run[arm]]
-        if not values or None in values:
-            return "" if not values else "not finite"
-        return f"{sum(values) / len(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
-    return table(["", *columns], [(row, *(cell(row, column) for column in columns)) for row in rows])
+def _cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "not finite"
+    return f"{sum(known) / len(known):.3g} ({min(known):.3g} to {max(known):.3g})"
 
 
 def _claim(claim: dict[str, Any]) -> str:

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Claim", "Outcome", "Recipe", "main", "take"]
+__all__ = ["Claim", "Outcome", "Recipe", "layout", "main", "take"]
 
 Figures = Mapping[str, Mapping[str, float]]  # arm -> metric -> value
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -155,25 +156,37 @@ def _word(claim: Claim, differences: Sequence[float]) -> str:
     return "no verdict from so few seeds" if shows is None else "shows" if shows else "does NOT show"
 
 
-def _table(runs: Sequence[Figures]) -> None:
-    """Arms down and metrics across, or the other way round where that is narrower."""
+def layout(
+    runs: Sequence[Mapping[str, Mapping[str, Value]]], write: Callable[[Sequence[Value]], str]
+) -> list[list[str]]:
+    """The cells of the table of a recipe's runs, head first: arms down, or metrics down where that is narrower.
+
+    `write` makes a cell of the seeds' values; one of an arm without that metric is empty.
+
+    >>> layout([{"with": {"R@1": 0.5}}, {"with": {"R@1": 0.75}}], lambda values: f"{max(values)} at most")
+    [['', 'R@1'], ['with', '0.75 at most']]
+    """
     arms = list(runs[0])
     metrics = list(dict.fromkeys(metric for row in runs[0].values() for metric in row))
-    cells = {(a, m): _cell([run[a][m] for run in runs if m in run[a]]) for a in arms for m in metrics}
+
+    def cell(arm: str, metric: str) -> str:
+        values = [run[arm][metric] for run in runs if metric in run[arm]]
+        return write(values) if values else ""
+
+    rows = [["", *metrics], *([arm, *(cell(arm, metric) for metric in metrics)] for arm in arms)]
     turned = len(metrics) > max(4, len(arms))
-    rows, columns = (metrics, arms) if turned else (arms, metrics)
-    text = {(r, c): cells[(c, r) if turned else (r, c)] for r in rows for c in columns}
-    first = max(map(len, rows))
-    widths = {c: max(len(c), *(len(text[r, c]) for r in rows)) + 2 for c in columns}
-    print(" " * first + "".join(f"{c:>{n}}" for c, n in widths.items()))
-    for r in rows:
-        print(f"{r:{first}}" + "".join(f"{text[r, c]:>{n}}" for c, n in widths.items()))
+    return [list(column) for column in zip(*rows, strict=True)] if turned else rows
+
+
+def _table(runs: Sequence[Figures]) -> None:
+    rows = layout(runs, _cell)
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for name, *cells in rows:
+        print(f"{name:{first}}" + "".join(f"{c:>{n + 2}}" for c, n in zip(cells, widths, strict=True)))
 
 
 def _cell(values: Sequence[float]) -> str:
     """Mean, with the least and the most of the seeds."""
-    if not values:
-        return ""
     if any(math.isnan(v) for v in values):
         return "NaN"
     mean = f"{statistics.mean(values):.3f}"

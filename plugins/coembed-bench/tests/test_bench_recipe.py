@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from coembed_bench.recipe import Claim, Recipe, main, take
+from coembed_bench.recipe import Claim, Recipe, layout, main, take
 
 CLAIM = Claim("it helps", "R@1", better="with", than="without")
 
@@ -48,6 +48,13 @@ def test_lower_can_be_better():
     assert Claim("less loss", "loss", "b", "a", higher=False).differences(
         [{"a": {"loss": 3.0}, "b": {"loss": 1.0}}]
     ) == [2]
+
+
+def test_many_metrics_go_down_and_what_an_arm_lacks_is_empty():
+    few = [{"a": {"x": 1, "y": seed}, "b": {"x": 2}} for seed in range(2)]
+    assert layout(few, str) == [["", "x", "y"], ["a", "[1, 1]", "[0, 1]"], ["b", "[2, 2]", ""]]
+    many = [{"a": {str(metric): metric for metric in range(5)}, "b": {"0": 7}}]
+    assert layout(many, str)[:3] == [["", "a", "b"], ["0", "[0]", "[7]"], ["1", "[1]", ""]]
 
 
 def test_a_broken_invariant_is_said_and_fails_the_command(capsys):
