@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,32 @@ def test_another_job_in_the_folder_is_refused_by_name(capsys):
     Path("other", "letter.txt").write_text("x")
     assert main(embed("other")) == 1
     assert "other holds letter.txt: choose an empty folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dim", "told"), [(4, nullcontext()), (8, pytest.raises(BulkError, match="dim was 4, is 8"))])
+def test_processes_may_claim_a_folder_at_once(monkeypatch, dim, told):
+    """Another has claimed it, and written a shard, just before this one looks what is in it."""
+    look, other = Path.iterdir, Job(Path("v"), {"dim": 4})
+
+    def late(self):
+        monkeypatch.undo()
+        other.claim()
+        Path("v", "vectors-00000.safetensors").touch()
+        return look(self)
+
+    Path("v").mkdir()
+    monkeypatch.setattr(Path, "iterdir", late)
+    with told:
+        Job(Path("v"), {"dim": dim}).claim()
+
+
+def test_a_kill_inside_the_claim_leaves_the_folder_free():
+    Path("v").mkdir()
+    Path("v", ".job.json.123.part").write_text('{"dim"')
+    job = Job(Path("v"), {"dim": 4})
+    job.claim()
+    finish(Path("v"), job.run([], lambda items: None)[0])
+    assert [path.name for path in Path("v").iterdir()] == ["job.json"]
 
 
 def test_parquet_holds_ids_payloads_and_the_same_vectors():

@@ -65,24 +65,26 @@ class Job:
         self.setting = json.loads(json.dumps({**setting, "shard": size, "format": format}))
 
     def claim(self) -> None:
-        """Make the folder this job's, or see that it is."""
+        """Make the folder this job's, or see that it is; processes of one job may do so at once."""
         from coembed.training.checkpoint import differences
 
         path = self.out / JOB
         if self.out.is_file():
             raise BulkError(f"{self.out} is a file: name a folder")
-        if path.exists():
-            try:
-                before = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise BulkError(f"{path}: damaged ({error}); name another folder, or remove this one") from error
-            if different := differences(before, self.setting):
-                raise BulkError(f"{self.out} holds another job: {'; '.join(different)}. Name another folder")
-            return
-        if self.out.is_dir() and any(self.out.iterdir()):
-            raise BulkError(f"{self.out} holds {min(p.name for p in self.out.iterdir())}: choose an empty folder")
-        self.out.mkdir(parents=True, exist_ok=True)
-        _write(path, (json.dumps(self.setting, indent=2, sort_keys=True) + "\n").encode())
+        if not path.exists():
+            there = sorted(p.name for p in self.out.iterdir()) if self.out.is_dir() else []
+            others = [name for name in there if name != JOB and not name.startswith(f".{JOB}.")]
+            if others and not path.exists():  # it is there by now where another process has claimed the folder
+                raise BulkError(f"{self.out} holds {others[0]}: choose an empty folder")
+        if not path.exists():
+            self.out.mkdir(parents=True, exist_ok=True)
+            _write(path, (json.dumps(self.setting, indent=2, sort_keys=True) + "\n").encode())
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BulkError(f"{path}: damaged ({error}); name another folder, or remove this one") from error
+        if different := differences(before, self.setting):
+            raise BulkError(f"{self.out} holds another job: {'; '.join(different)}. Name another folder")
 
     def run(
         self,
