@@ -41,11 +41,15 @@ def open_job(part: Encoder | Tower, args: argparse.Namespace) -> Job:
     from coembed.tower import Tower
 
     encoder = inputs.encoder_of(part)
+    part.encode(
+        [], role=args.role, layer=args.layer, dim=args.dim
+    )  # what it lacks is said before the folder is claimed
     setting = {
         "encoder": encoder.spec.name,
         "fingerprint": encoder.fingerprint(),
         "head": weights_digest(part.aligner) if isinstance(part, Tower) else None,
         "role": args.role,
+        "layer": args.layer,
         "dim": args.dim,
         "precision": args.precision,
     }
@@ -138,14 +142,16 @@ def encoder_of_items(part: Part, args: argparse.Namespace) -> Encode:
             there = found.present.nonzero().flatten().tolist()
             kept += [some[i] for i in there]
             rows.append(found[there])
-        vectors = Embedding.cat(rows) if rows else part.encode([], dim=args.dim)
+        vectors = Embedding.cat(rows) if rows else part.encode([], layer=args.layer, dim=args.dim)
         return kept, vectors, [Bad(**row) for row in skipped.rows]
 
     return encode
 
 
 def _encoded(part: Part, args: argparse.Namespace, items: list[Any], bad: Callable[[BadItem], None]) -> Embedding:
-    found: Embedding = part.encode(items, role=args.role, dim=args.dim, batch_size=args.batch_size, on_error=bad)
+    found: Embedding = part.encode(
+        items, role=args.role, layer=args.layer, dim=args.dim, batch_size=args.batch_size, on_error=bad
+    )
     return found
 
 

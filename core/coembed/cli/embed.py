@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     flags.add_sources(parser)
     take("--column", metavar="NAME", help="the column of a --source to read (default: the tower's name)")
     take("--tower", metavar="NAME", help="the tower of the space that reads the items")
+    take("--layer", type=int, metavar="K", help="stop the encoder after block K, where it has early exits")
     take("--dim", type=int, metavar="N", help="cut vectors to a width that they were trained for")
     take("--precision", choices=["fp32", "bf16"], default="fp32", help="what the encoder computes in (default: fp32)")
     take("--out", metavar="DIR", help="where the vectors go; needed unless --json")
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--workers {args.workers}: at least 1")
     if args.workers > 1 and (STDIN in args.inputs or args.out is None):
         raise UsageError("--workers needs inputs that each of them can read, and --out")
+    if args.store and args.layer is not None:
+        raise UsageError(f"--store keeps features of the full depth: leave out --store or --layer {args.layer}")
     if args.out is None:
         if not args.json:
             raise UsageError("--out is needed, or --json to print the vectors")

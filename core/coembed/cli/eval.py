@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     take("--eval", default="retrieval", metavar="NAME", help="the registered eval to run (default: retrieval)")
     take("--labels", action="store_true", help="records of one label match each other (retrieval)")
     take("--intervals", type=int, default=0, metavar="N", help="95 %% intervals from N resamplings (retrieval)")
+    take(
+        "--layer",
+        type=depth,
+        action="append",
+        default=[],
+        metavar="[TOWER=]K",
+        help="stop encoders after block K, every one or that of a tower; may be repeated (retrieval)",
+    )
     flags.add_options(parser, "the eval")
     flags.add_device(parser)
     flags.add_json(parser, "the figures")
@@ -67,10 +75,31 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the eval."""
     given = flags.options(args.set)
     if args.eval == "retrieval":
-        return {"labels": args.labels, "intervals": args.intervals, "progress": True, **given}
-    if args.labels or args.intervals:
-        raise UsageError(f"--labels and --intervals are for the eval retrieval; give {args.eval} its own by --set")
+        at = {} if not args.layer else {"layer": layers(args.layer)}
+        return {"labels": args.labels, "intervals": args.intervals, "progress": True, **at, **given}
+    if args.labels or args.intervals or args.layer:
+        own = "--labels, --intervals and --layer"
+        raise UsageError(f"{own} are for the eval retrieval; give {args.eval} its own by --set")
     return given
+
+
+def depth(text: str) -> tuple[str | None, int]:
+    """`K` or `TOWER=K` as a pair, for argparse."""
+    tower, sign, block = text.rpartition("=")
+    try:
+        return (tower if sign else None), int(block)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither K nor TOWER=K") from None
+
+
+def layers(given: Sequence[tuple[str | None, int]]) -> int | dict[str, int]:
+    """The block of every encoder, or of the towers named; raises UsageError for both at once."""
+    named = {tower: block for tower, block in given if tower is not None}
+    if len(named) == len(given):
+        return named
+    if len(given) > 1:
+        raise UsageError("--layer: give one K for all towers, or TOWER=K for each that is to stop early")
+    return given[0][1]
 
 
 def chosen(space: Space, args: argparse.Namespace) -> tuple[float, int]:
