@@ -39,6 +39,23 @@ def test_hybrid_puts_shared_words_first_and_takes_filters(capsys):
     assert len(hits(capsys, "zyx", "--hybrid", "-k", "1")) == 1
 
 
+def test_hybrid_counts_words_once_and_follows_the_index(capsys, monkeypatch):
+    from coembed_retrieval import tokens
+
+    seen = []
+    monkeypatch.setitem(tokens.NAMED, "words", lambda text: seen.append(text) or tokens.words(text))
+    first = hits(capsys, "zyx or butter", "--hybrid")
+    assert sorted(seen) == sorted([*TEXTS, "zyx or butter"])
+    seen.clear()
+    assert hits(capsys, "zyx or butter", "--hybrid") == first and seen == ["zyx or butter"]
+    assert main(["index", "add", "space", "--tower", "b", "--text", "butter, butter"]) == 0
+    seen.clear()
+    found = hits(capsys, "zyx or butter", "--hybrid", "--index", "space/index/b")
+    assert seen == ["butter, butter", "zyx or butter"] and "butter, butter" in [text for text, _ in found[:3]]
+    assert main(["index", "info", "space"]) == 0, "what is kept beside an index is not taken for one"
+    coembed.Space({"a": "good/bytes", "b": "good/bytes"}).save("space")
+
+
 def test_not_projects_out_what_is_undesired(capsys):
     from coembed_retrieval import project_out
 

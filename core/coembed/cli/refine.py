@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coembed.cli import UsageError
@@ -37,24 +38,46 @@ def without(rows: Embedding, undesired: Embedding) -> Embedding:
 
 
 def hybrid(
-    index: Index, items: Sequence[Any], rows: Embedding, k: int, where: str | None, encoder: Encoder
+    index: Index, items: Sequence[Any], rows: Embedding, k: int, where: str | None, encoder: Encoder, words: Path
 ) -> list[list[Hit]]:
-    """Hits of vectors and of shared words, fused by reciprocal ranks; raises ValueError where there are no texts."""
+    """Hits of vectors and of shared words, fused by reciprocal ranks; words are counted once, and kept in a folder.
+
+    Raises ValueError where there are no texts.
+    """
+    from coembed.index import Stored
+
     for item in items:
         if not isinstance(item, str):
             raise ValueError(f"--hybrid counts words: the queries must be texts, got {type(item).__name__}")
+    tokenize = "code" if encoder.spec.modality == "code" else "words"
+    if isinstance(index, Stored):
+        found = _part("stored", "--hybrid").StoredBM25(index, tokenize=tokenize, folder=words)
+    else:
+        found = _counted(index, rows, tokenize)
+    if not len(found):
+        raise ValueError("--hybrid counts words, but no payload of the index keeps a text")
+    depth, fuse = max(DEPTH, k), _part("fusion", "--hybrid").RRF()
+    pairs = zip(index.search(rows, depth, where), found.retrieve(items, depth, where), strict=True)
+    return [fuse(pair)[:k] for pair in pairs]
+
+
+def words_of(folder: Path) -> Path:
+    """Where the words of a saved index are kept: beside it, since its folder holds nothing but its own files."""
+    space = folder.parent.parent
+    if folder.parent.name == "index" and (space / "space.json").exists():
+        return space / "words" / folder.name
+    return folder.with_name(f"{folder.name}.words")
+
+
+def _counted(index: Index, rows: Embedding, tokenize: str) -> Any:
+    """The words of an index whose rows can't be read but by a search: counted anew each time."""
     asked = rows[rows.present.nonzero().flatten()[:1]]
     everything = [hit for hits in index.search(asked, k=max(1, len(index))) for hit in hits]
     texts = {hit.id: hit.payload.get("text") if isinstance(hit.payload, dict) else hit.payload for hit in everything}
     kept = [hit for hit in everything if isinstance(texts[hit.id], str)]
-    if not kept:
-        raise ValueError("--hybrid counts words, but no payload of the index keeps a text")
-    code = encoder.spec.modality == "code"
-    words = _part("bm25", "--hybrid").BM25(tokenize="code" if code else "words")
+    words = _part("bm25", "--hybrid").BM25(tokenize=tokenize)
     words.add([hit.id for hit in kept], [texts[hit.id] for hit in kept], [hit.payload for hit in kept])
-    depth, fuse = max(DEPTH, k), _part("fusion", "--hybrid").RRF()
-    pairs = zip(index.search(rows, depth, where), words.retrieve(items, depth, where), strict=True)
-    return [fuse(pair)[:k] for pair in pairs]
+    return words
 
 
 def _part(name: str, flag: str) -> Any:

@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         index, queries, rows, encoder = _by_items(args)
         labels = [label for label, _ in queries]
         if args.hybrid:
-            found = refine.hybrid(index, [item for _, item in queries], rows, args.k, args.where, encoder)
+            words = refine.words_of(_folder(args).resolve())
+            found = refine.hybrid(index, [item for _, item in queries], rows, args.k, args.where, encoder, words)
         else:
             found = index.search(rows, k=args.k, where=args.where)
     if args.json:
@@ -182,10 +183,10 @@ def takes_strings(encoder: Encoder) -> bool:
 def open_saved(args: argparse.Namespace) -> Index:
     """The index that is asked for; raises FileNotFoundError with the command that makes it."""
     from coembed.cli import output
-    from coembed.cli.index import default, state
+    from coembed.cli.index import state
     from coembed.index import open_index
 
-    folder = Path(args.index) if args.index is not None else default(args.space, args.target)
+    folder = _folder(args)
     if not folder.is_dir():
         command = f"coembed index {args.space} --tower {args.target} FOLDER"
         where = "" if args.index is None else f" --out {args.index}"
@@ -201,6 +202,12 @@ def open_saved(args: argparse.Namespace) -> Index:
     if stale:
         output.note(f"warning: {folder} was made before the space was trained anew: make it again by `coembed index`")
     return index
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    from coembed.cli.index import default
+
+    return Path(args.index) if args.index is not None else default(args.space, args.target)
 
 
 def _shown(payload: Any) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coembed_retrieval.pipeline import Pipeline
     from coembed_retrieval.rerank import CrossEncoder, LateInteraction, Rerank
     from coembed_retrieval.stages import Dense
+    from coembed_retrieval.stored import StoredBM25
     from coembed_retrieval.subspace import ProjectOut, Subspace, project_out
 
 _WHERE = {
@@ -31,6 +32,7 @@ _WHERE = {
     "ProjectOut": "subspace",
     "RRF": "fusion",
     "Rerank": "rerank",
+    "StoredBM25": "stored",
     "Subspace": "subspace",
     "Weighted": "fusion",
     "Whiten": "modality",
@@ -48,6 +50,7 @@ __all__ = [
     "Pipeline",
     "ProjectOut",
     "Rerank",
+    "StoredBM25",
     "Subspace",
     "Weighted",
     "Whiten",

@@ -125,11 +125,7 @@ class BM25:
         scores = self._scores(tokens)
         if mask is not None:
             scores = np.where(mask, scores, 0)
-        rows = np.flatnonzero(scores > 0)
-        if len(rows) > k:  # those at least as good as the k-th: sorting all of them would cost more than counting
-            rows = rows[scores[rows] >= np.partition(scores[rows], -k)[-k]]
-        rows = rows[np.argsort(-scores[rows], kind="stable")][:k]
-        return [Hit(self._ids[row], float(scores[row]), self._payloads[row]) for row in rows.tolist()]
+        return [Hit(self._ids[row], float(scores[row]), self._payloads[row]) for row in top(scores, k)]
 
     def save(self, folder: Path | str) -> None:
         """Write texts, ids, payloads and settings to a folder, whole or not at all; `load` counts anew.
@@ -168,6 +164,19 @@ class BM25:
         if len(made) != facts["count"]:
             raise IndexFileError(f"{path}: {len(made)} texts do not fit what index.json says ({facts['count']})")
         return made
+
+
+def top(scores: NDArray[np.floating[Any]], k: int) -> list[int]:
+    """The rows of the k highest scores above 0, best first, equal ones in their order.
+
+    >>> top(np.array([0.0, 1.0, 2.0, 1.0]), 2)
+    [2, 1]
+    """
+    rows = np.flatnonzero(scores > 0)
+    if len(rows) > k:  # those at least as good as the k-th: sorting all of them would cost more than counting
+        rows = rows[scores[rows] >= np.partition(scores[rows], -k)[-k]]
+    found: list[int] = rows[np.argsort(-scores[rows], kind="stable")][:k].tolist()
+    return found
 
 
 def _blank(rows: int) -> Embedding:
