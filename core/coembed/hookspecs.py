@@ -15,6 +15,13 @@ from coembed.spec import EncoderSpec, Spec
 hookspec = HookspecMarker("coembed")
 hookimpl = HookimplMarker("coembed")
 
+# What a plugin's `__init__` must leave to the modules that build: it runs whenever somebody lists components.
+HEAVY = (
+    *("torch", "torchvision", "torchaudio", "tensorflow", "jax", "numpy", "pandas", "scipy", "sklearn", "pydantic"),
+    *("transformers", "tokenizers", "datasets", "sentence_transformers", "open_clip", "timm", "huggingface_hub"),
+    *("PIL", "cv2", "Bio", "rdkit", "torch_geometric", "librosa", "soundfile", "pyarrow", "yaml"),
+)
+
 
 @hookspec
 def coembed_encoders() -> Iterable[EncoderSpec]:  # type: ignore[empty-body]

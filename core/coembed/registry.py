@@ -112,3 +112,30 @@ def describe(plugins: Plugins, names: Sequence[str]) -> dict[str, Any]:
         tier = known().get(name, {}).get("tier", "community")
         entries[name] = {"package": plugin.package, "tier": tier, "components": listed}
     return {"api": 1, "plugins": entries}
+
+
+def differences(plugin: str, listed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where the file and the specs disagree, one line each.
+
+    >>> differences("a", {"encoder": {"a/b": {"dim": 8}}}, {"encoder": {"a/b": {"dim": 16}}})
+    ['a/b: dim is 16, registry.yaml says 8']
+    """
+    lines = []
+    for kind in dict.fromkeys([*listed, *now]):
+        before, after = listed.get(kind) or {}, now.get(kind) or {}
+        lines += [
+            f"{name}: {plugin} offers this {kind}, registry.yaml does not list it"
+            for name in after
+            if name not in before
+        ]
+        lines += [
+            f"{name}: registry.yaml lists this {kind}, {plugin} does not offer it"
+            for name in before
+            if name not in after
+        ]
+        for name in (name for name in after if name in before):
+            for key in dict.fromkeys([*before[name], *after[name]]):
+                old, new = before[name].get(key), after[name].get(key)
+                if old != new:
+                    lines.append(f"{name}: {key} is {new}, registry.yaml says {old}")
+    return lines

@@ -86,10 +86,9 @@ def check(name: str, status: str, timeout: float) -> dict[str, Any]:
 def disagreements(name: str, described: dict[str, Any]) -> list[str]:
     """Where registry.yaml says otherwise of a plugin that it lists components of."""
     from coembed import registry
-    from coembed.cli.registry import differences
 
     listed = registry.known().get(name, {}).get("components")
-    return differences(name, listed, described) if listed else []
+    return registry.differences(name, listed, described) if listed else []
 
 
 def isolated(name: str, timeout: float) -> dict[str, Any]:

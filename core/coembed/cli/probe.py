@@ -13,17 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-# What a plugin's `__init__` must leave to the modules that build: it runs whenever somebody lists components.
-HEAVY = (
-    *("torch", "torchvision", "torchaudio", "tensorflow", "jax", "numpy", "pandas", "scipy", "sklearn", "pydantic"),
-    *("transformers", "tokenizers", "datasets", "sentence_transformers", "open_clip", "timm", "huggingface_hub"),
-    *("PIL", "cv2", "Bio", "rdkit", "torch_geometric", "librosa", "soundfile", "pyarrow", "yaml"),
-)
-
 
 def probe(name: str) -> dict[str, Any]:
     """Load one plugin and import what its specs name; `targets` says which components can't be had and why."""
     from coembed import registry
+    from coembed.hookspecs import HEAVY
     from coembed.plugins import PluginError, Plugins, diagnose
 
     os.environ.pop("COEMBED_STRICT", None)

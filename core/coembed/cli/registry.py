@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{path}: {name} belongs to {entry['package']}, but {plugin.package} claims it")
         now = registry.describe(plugins(), [name])["plugins"][name]["components"]
         found += [f"{name}: not listed"] if name not in entries else []
-        found += differences(name, entry.get("components") or {}, now)
+        found += registry.differences(name, entry.get("components") or {}, now)
         entries[name] = {**entry, "components": now}
     absent = [name for name in entries if name not in installed]
     if args.write and found:
@@ -67,33 +67,6 @@ def run(args: argparse.Namespace) -> int:
         )
         output.note(f"{path} {state} ({len(wanted)} plugins compared)")
     return int(args.check and bool(found))
-
-
-def differences(plugin: str, listed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Where the file and the specs disagree, one line each.
-
-    >>> differences("a", {"encoder": {"a/b": {"dim": 8}}}, {"encoder": {"a/b": {"dim": 16}}})
-    ['a/b: dim is 16, registry.yaml says 8']
-    """
-    lines = []
-    for kind in dict.fromkeys([*listed, *now]):
-        before, after = listed.get(kind) or {}, now.get(kind) or {}
-        lines += [
-            f"{name}: {plugin} offers this {kind}, registry.yaml does not list it"
-            for name in after
-            if name not in before
-        ]
-        lines += [
-            f"{name}: registry.yaml lists this {kind}, {plugin} does not offer it"
-            for name in before
-            if name not in after
-        ]
-        for name in (name for name in after if name in before):
-            for key in dict.fromkeys([*before[name], *after[name]]):
-                old, new = before[name].get(key), after[name].get(key)
-                if old != new:
-                    lines.append(f"{name}: {key} is {new}, registry.yaml says {old}")
-    return lines
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any
 
 from coembed import registry
 from coembed.aligner import Aligner
-from coembed.cli.probe import HEAVY
-from coembed.cli.registry import differences
 from coembed.encoder import Encoder
+from coembed.hookspecs import HEAVY
 from coembed.index import Index
 from coembed.objectives import Objective
 from coembed.plugins import CORE, PluginError, diagnose, plugins
@@ -150,5 +149,5 @@ def agrees_with_registry(subject: Subject) -> None:
     if name not in known:
         raise Inapplicable("not in registry.yaml")
     said = json.loads(json.dumps(registry.describe(plugins(), [name])["plugins"][name]["components"]))
-    found = differences(name, known[name].get("components") or {}, said)
+    found = registry.differences(name, known[name].get("components") or {}, said)
     hold(not found, f"{'; '.join(found[:3])} ({len(found)} differences): run `coembed registry --write`")
