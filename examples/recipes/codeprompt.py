@@ -2,7 +2,8 @@
 
 CodePrompt (arXiv 2401.05544; as CodeClassPrompt in Scientific Reports 14:20220, 2024). Here: which package of the
 standard library a function comes from, its own name hidden, on modules that training never saw. One small encoder is
-pretrained to fill masks in code; each arm then trains the same copy of it for the same steps with a linear classifier.
+pretrained to fill masks in code (`pretrain/smae` without its decoder); each arm then trains the same copy of it for the
+same steps with a linear classifier.
 
 Arms: `[CLS]` and `mean` read the code alone; `mask, last layer` and `mask, all layers` read it in the template "{x}
 # This is from the package {mask}."; `mask, not pretrained` is the last one on random weights, where no effect is
@@ -11,7 +12,7 @@ expected; `tf-idf` is a linear classifier on counted words.
 The paper's attention formula and templates could not be retrieved: additive attention over layers at equal lengths
 stands in (a reconstruction). The encoder is three layers of width 64, where the paper has CodeBERT.
 
-    pip install coembed coembed-code coembed-heads coembed-text coembed-samples coembed-bench
+    pip install coembed coembed-code coembed-heads coembed-pretrain coembed-text coembed-samples coembed-bench
     python examples/recipes/codeprompt.py [--quick] [--json]
 """
 
@@ -28,14 +29,16 @@ from torch import nn
 import coembed
 from coembed import Encoder, Space, Tower
 from coembed.embedding import Embedding
+from coembed.nn import seeded
 from coembed.sources import Record, Records
-from coembed.tasks import Pretext
 from coembed_bench.recipe import Claim, Recipe, main
 from coembed_heads.layers import PromptMask
+from coembed_pretrain.smae import SMAE
 from coembed_samples.stdlib import Stdlib
 
 warnings.simplefilter("ignore", coembed.CoembedWarning)  # two of three functions are cut to 64 tokens, for speed
 
+LAYERS, DIM = 3, 64
 TEMPLATE = "{x}\n# This is from the package {mask}."
 ARMS = {  # template or not, layers, head
     "[CLS]": (False, "", ("linear", {"pool": "first"})),
@@ -44,30 +47,6 @@ ARMS = {  # template or not, layers, head
     "mask, all layers": (True, "all", ("heads/prompt-mask", {"pool": "none"})),
     "mask, not pretrained": (True, "all", ("heads/prompt-mask", {"pool": "none"})),
 }
-
-
-class FillMasks(Pretext):
-    """Hide 15% of the tokens and predict them by the token table itself (Devlin et al. 2019, without its 10% noise)."""
-
-    @classmethod
-    def tiny(cls, folder):
-        return cls(Records.pairs(code=["x = 1", "y = 2"]), "code")
-
-    @classmethod
-    def tiny_encoder(cls):
-        return coembed.load("code/transformer", dim=8, layers=1, heads=1)
-
-    def build_head(self, encoder):
-        self.bias = nn.Parameter(torch.zeros(encoder.embed_tokens.vocab_size))
-
-    def collate_items(self, encoder, items):
-        batch = encoder.collate(items)
-        special = torch.isin(batch["ids"], torch.tensor(encoder.tokenizer.specials))
-        return batch | {"masked": (torch.rand(batch["ids"].shape) < 0.15) & ~special}
-
-    def item_loss(self, encoder, batch):
-        states = encoder(batch).values[batch["masked"]]
-        return F.cross_entropy(states @ encoder.embed_tokens.table.weight.T + self.bias, batch["ids"][batch["masked"]])
 
 
 @cache
@@ -97,14 +76,15 @@ def pretrained(seed: int, quick: bool) -> tuple[Encoder, Encoder]:
     unseen = {code for code, _ in split(seed)[1]}
     corpus = [record["code"] for record in Stdlib(name="hidden") if record["code"] not in unseen]
     encoder = coembed.load(
-        "code/transformer", vocab_size=2000, dim=64, layers=3, heads=4, max_length=64, dropout=0.0, seed=seed
+        "code/transformer", vocab_size=2000, dim=DIM, layers=LAYERS, heads=4, max_length=64, dropout=0.0, seed=seed
     )
     encoder.fit_tokenizer(corpus)
     before = copy.deepcopy(encoder)
     space = Space({"code": Tower(encoder, "identity", train="all")})
     steps = 5 if quick else 200
-    task = FillMasks(Records.pairs(code=corpus), "code")
-    coembed.fit(space, tasks=[task], steps=steps, batch_size=32, lr=2e-3, seed=seed, cache=False)
+    task = SMAE(Records.pairs(code=corpus), "code", [(LAYERS, DIM)], encoder_mask=0.15, decode=False)
+    with seeded(seed):  # the head that predicts
+        coembed.fit(space, tasks=[task], steps=steps, batch_size=32, lr=2e-3, seed=seed, cache=False)
     return before, encoder
 
 
@@ -115,7 +95,7 @@ def tower(arm: str, seed: int, quick: bool) -> Tower:
     torch.manual_seed(seed)
     if prompted:
         encoder = coembed.load("heads/cloze", encoder=encoder, template=TEMPLATE, layers=layers)
-    return Tower(encoder, name, dim=64, train="all", options=options)
+    return Tower(encoder, name, dim=DIM, train="all", options=options)
 
 
 def classify(part: Tower, train: list, held: list, steps: int, seed: int) -> dict[str, float]:
