@@ -20,7 +20,7 @@ from coembed.plugins import CoembedWarning
 from coembed.spec import EncoderSpec
 from coembed_image.pictures import picture_file, picture_key, samples
 from coembed_image.read import read_image
-from coembed_image.vit import PatchEmbedding, Squash
+from coembed_image.vit import PatchEmbedding, Squash, check_patches
 
 EXPECTED = 'a mapping with a picture, a text or both: {"image": …, "text": …}'
 
@@ -54,8 +54,7 @@ class Mixed(BodyEncoder):
         pooling: str = "last",
         seed: int | None = 0,
     ) -> None:
-        if size < 1 or patch < 1 or size % patch:
-            raise ValueError(f"{spec.name}: patches of {patch} pixels do not fill a side of {size}; choose a divisor")
+        check_patches(spec.name, size, patch)
         config = TransformerConfig(
             dim=dim or spec.dim or 192,
             layers=layers or spec.layers or 6,

@@ -46,6 +46,17 @@ class PatchEmbedding(nn.Module):
         return x + places.flatten(0, 1)
 
 
+def check_patches(name: str, size: int, patch: int) -> None:
+    """Raise ValueError unless patches of `patch` x `patch` pixels fill a picture of `size` x `size`.
+
+    >>> check_patches("demo/vit", 64, 24)
+    Traceback (most recent call last):
+    ValueError: demo/vit: patches of 24 pixels do not fill a side of 64; choose a divisor
+    """
+    if size < 1 or patch < 1 or size % patch:
+        raise ValueError(f"{name}: patches of {patch} pixels do not fill a side of {size}; choose a divisor")
+
+
 class Squash:
     """An RGB image to `[3, size, size]` around zero: the whole picture, its sides made equal.
 
@@ -90,8 +101,7 @@ class VitImage(BodyEncoder):
         pooling: str = "mean",
         seed: int | None = 0,
     ) -> None:
-        if size < 1 or patch < 1 or size % patch:
-            raise ValueError(f"{spec.name}: patches of {patch} pixels do not fill a side of {size}; choose a divisor")
+        check_patches(spec.name, size, patch)
         config = TransformerConfig(
             dim=dim or spec.dim or 192,
             layers=layers or spec.layers or 6,

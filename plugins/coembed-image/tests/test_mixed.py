@@ -38,6 +38,11 @@ def test_a_text_reads_the_same_beside_pictures(encoder):
     assert torch.allclose(together, alone, atol=1e-9)
 
 
+def test_patches_must_fill_a_picture():
+    with pytest.raises(ValueError, match="image/mixed: patches of 8 pixels do not fill a side of 30"):
+        Mixed(SPEC, size=30)
+
+
 def test_earlier_tokens_do_not_see_later_ones(encoder):
     one, other = ({"image": DISC, "text": text} for text in ("abcX", "abcY"))
     with torch.inference_mode():
