@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding
-from coembed.encoder import Batch, Encoder
-from coembed_image.pictures import Transform, check_prompt, picture_file, picture_key, samples, to_pixels
+from coembed.encoder import Batch
+from coembed_image.pictures import PictureEncoder
 
 
 class Body(Protocol):
@@ -22,14 +20,9 @@ class Body(Protocol):
     count: int
 
 
-class ImageEncoder(Encoder):
-    """Pictures through a model's own preprocessing; a subclass adds `forward` and `blocks`.
+class ImageEncoder(PictureEncoder):
+    """Pictures through a model's own preprocessing, `transform`; a subclass adds `forward` and `blocks`."""
 
-    Items are what `coembed_image.read.read_image` takes: paths (a `str` is a path), bytes of an image file, PIL
-    images, arrays and tensors. `transform` is the preprocessing, from an RGB image to `[3, H, W]`.
-    """
-
-    transform: Transform
     body: nn.Module
 
     def settle(self, body: Body, finish: nn.Module | None = None) -> None:
@@ -45,36 +38,9 @@ class ImageEncoder(Encoder):
             self.token_dim = tokens.shape[-1]
             self.dim = self.pooling(Embedding(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))).dim
 
-    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Pictures to `pixels` [B, 3, H, W]; raises BadItem naming the position."""
-        check_prompt(self.spec.name, prompt)
-        return to_pixels(items, self.transform)
-
     def pixels(self, batch: Batch) -> Tensor:
         """The batch's pixels in the type of the weights."""
         return batch["pixels"].to(next(self.body.parameters()).dtype)
-
-    def prompt_for(self, role: str | None = None, prompt: str | None = None) -> str:
-        """As for any encoder, but a prompt is refused before anything runs."""
-        check_prompt(self.spec.name, prompt)
-        return super().prompt_for(role, prompt)
-
-    def size(self, item: Any) -> int:
-        """One for every picture: all have the same number of tokens."""
-        return 1
-
-    def key(self, item: Any) -> bytes:
-        """A digest of the picture, not of the path that leads to it."""
-        return picture_key(item)
-
-    def read(self, path: Path) -> list[Any]:
-        """The picture in an image file; raises BadItem for a file that holds none."""
-        return list(picture_file(path))
-
-    @classmethod
-    def samples(cls) -> Sequence[Any]:
-        """Four drawn pictures."""
-        return samples()
 
 
 class FrozenNorms(nn.Module):

@@ -1,4 +1,4 @@
-"""What every picture encoder shares: items to a batch of pixels, their digests, files, and a few samples."""
+"""What encoders of pictures share: items to a batch of pixels, their digests, files, and a few samples."""
 
 from __future__ import annotations
 
@@ -11,10 +11,48 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from coembed.encoder import Encoder
 from coembed.items import BadItem, content_key
 from coembed_image.read import read_image
 
 Transform = Callable[[Image.Image], Tensor]
+
+
+class PictureEncoder(Encoder):
+    """What encoders do with pictures, whatever reads the pixels; a subclass gives `transform` and `forward`.
+
+    Items are what `coembed_image.read.read_image` takes: paths (a `str` is a path), bytes of an image file, PIL
+    images, arrays and tensors. `transform` is the preprocessing, from an RGB image to `[3, H, W]`.
+    """
+
+    transform: Transform
+
+    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
+        """Pictures to `pixels` [B, 3, H, W]; raises BadItem naming the position."""
+        check_prompt(self.spec.name, prompt)
+        return to_pixels(items, self.transform)
+
+    def prompt_for(self, role: str | None = None, prompt: str | None = None) -> str:
+        """As for any encoder, but a prompt is refused before anything runs."""
+        check_prompt(self.spec.name, prompt)
+        return super().prompt_for(role, prompt)
+
+    def size(self, item: Any) -> int:
+        """One for every picture: all have the same number of tokens."""
+        return 1
+
+    def key(self, item: Any) -> bytes:
+        """A digest of the picture, not of the path that leads to it."""
+        return picture_key(item)
+
+    def read(self, path: Path) -> list[Any]:
+        """The picture in an image file; raises BadItem for a file that holds none."""
+        return list(picture_file(path))
+
+    @classmethod
+    def samples(cls) -> Sequence[Any]:
+        """Four drawn pictures."""
+        return samples()
 
 
 def to_pixels(items: Sequence[Any], transform: Transform) -> dict[str, Tensor]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from coembed.encoder import Batch
 from coembed.nn import BodyEncoder, TransformerConfig, init_weights, seeded
 from coembed.spec import EncoderSpec
-from coembed_image.pictures import check_prompt, picture_file, picture_key, samples, to_pixels
+from coembed_image.pictures import PictureEncoder
 
 
 class PatchEmbedding(nn.Module):
@@ -75,7 +73,7 @@ class Squash:
         return values.float() / 127.5 - 1
 
 
-class VitImage(BodyEncoder):
+class VitImage(PictureEncoder, BodyEncoder):
     """Pictures of `size` x `size` pixels, cut into patches of `patch` x `patch`, through a small transformer.
 
     Items are what `coembed_image.read.read_image` takes. `dim` and `layers` default to the spec's; every layer is an
@@ -115,40 +113,13 @@ class VitImage(BodyEncoder):
             self.embed_tokens = PatchEmbedding(self.dim, size=size, patch=patch)
         self.transform = Squash(size)
 
-    def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
-        """Pictures to `pixels` [B, 3, size, size]; raises BadItem naming the position."""
-        check_prompt(self.spec.name, prompt)
-        return to_pixels(items, self.transform)
-
     def embed(self, batch: Batch) -> Tensor:
         """Patches with their places, [B, T, D]."""
         x: Tensor = self.embed_tokens(batch["pixels"], batch.get("masked"))
         return x
-
-    def prompt_for(self, role: str | None = None, prompt: str | None = None) -> str:
-        """As for any encoder, but a prompt is refused before anything runs."""
-        check_prompt(self.spec.name, prompt)
-        return super().prompt_for(role, prompt)
-
-    def size(self, item: Any) -> int:
-        """One for every picture: all have the same number of patches."""
-        return 1
-
-    def key(self, item: Any) -> bytes:
-        """A digest of the picture, not of the path that leads to it."""
-        return picture_key(item)
-
-    def read(self, path: Path) -> list[Any]:
-        """The picture in an image file; raises BadItem for a file that holds none."""
-        return list(picture_file(path))
 
     @classmethod
     def tiny(cls, spec: EncoderSpec) -> Self:
         """Two layers of width 16 on pictures of 32 x 32 pixels."""
         kwargs: dict[str, Any] = {"size": 32, "patch": 8, "dim": 16, "layers": 2, "heads": 2}
         return cls(dataclasses.replace(spec, dim=None, layers=None, kwargs=kwargs), **kwargs)
-
-    @classmethod
-    def samples(cls) -> Sequence[Any]:
-        """Four drawn pictures."""
-        return samples()
