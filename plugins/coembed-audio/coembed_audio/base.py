@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coembed.encoder import Encoder
 from coembed.spec import EncoderSpec
 from coembed_audio import checkpoint
 from coembed_audio.locate import CheckpointError, locate
-from coembed_audio.read import duration, read_wave, wave_file, wave_key
-from coembed_audio.samples import check_prompt, samples
+from coembed_audio.read import duration, read_wave
+from coembed_audio.samples import check_prompt
+from coembed_audio.sounds import SoundEncoder
 from coembed_audio.windows import spread, stack
 
 _SETTINGS = "audio.json"
 
 
-class CheckpointAudio(Encoder):
+class CheckpointAudio(SoundEncoder):
     """Sounds through a model's own feature extractor; a subclass names the classes and adds `prepare` and `forward`.
 
     Items are what `coembed_audio.read.EXPECTED` names. A recording longer than `span` samples is cut into windows of
@@ -81,22 +81,9 @@ class CheckpointAudio(Encoder):
             "lengths": stack([[torch.tensor([len(window)]) for window in row] for row in cut]).squeeze(-1),
         }
 
-    def prompt_for(self, role: str | None = None, prompt: str | None = None) -> str:
-        """As for any encoder, but a prompt is refused before anything runs."""
-        check_prompt(self.spec.name, prompt)
-        return super().prompt_for(role, prompt)
-
     def size(self, item: Any) -> int:
         """The number of samples: batches hold sounds of like length."""
         return duration(item, self.rate)
-
-    def key(self, item: Any) -> bytes:
-        """A digest of the sound, not of the path that leads to it."""
-        return wave_key(item)
-
-    def read(self, path: Path) -> list[Any]:
-        """The sound in a file; raises BadItem for a file that holds none."""
-        return list(wave_file(path))
 
     def facts(self) -> dict[str, Any]:
         """The settings that are neither in the model's configuration nor in the extractor's."""
@@ -135,8 +122,3 @@ class CheckpointAudio(Encoder):
         encoder.restore(folder)  # replaces every part of the tiny one
         encoder.spec = spec
         return encoder
-
-    @classmethod
-    def samples(cls) -> Sequence[Any]:
-        """Five sounds made on the spot."""
-        return samples()

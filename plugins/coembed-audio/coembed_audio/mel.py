@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -16,11 +15,12 @@ from coembed.encoder import Batch
 from coembed.nn import BodyEncoder, TransformerConfig, init_weights, seeded
 from coembed.spec import EncoderSpec
 from coembed_audio.logmel import LogMel
-from coembed_audio.read import duration, read_wave, wave_file, wave_key
-from coembed_audio.samples import check_prompt, samples
+from coembed_audio.read import duration, read_wave
+from coembed_audio.samples import check_prompt
+from coembed_audio.sounds import SoundEncoder
 
 
-class MelAudio(BodyEncoder):
+class MelAudio(SoundEncoder, BodyEncoder):
     """Sound as log-mel patches (`patch` frames of `hop` samples, `bins` values a frame) through a small transformer.
 
     Items are what `coembed_audio.read.EXPECTED` names, resampled to `rate` Hz. A transformer run sees `window` seconds;
@@ -107,33 +107,15 @@ class MelAudio(BodyEncoder):
         found = [_joined(self.body.finish(state, rows[1]), real, x) for state in states]
         return [Embedding(values, mask, self.sizes) for values in found]
 
-    def prompt_for(self, role: str | None = None, prompt: str | None = None) -> str:
-        """As for any encoder, but a prompt is refused before anything runs."""
-        check_prompt(self.spec.name, prompt)
-        return super().prompt_for(role, prompt)
-
     def size(self, item: Any) -> int:
         """The number of patches."""
         return self.frames.count(duration(item, self.rate))
-
-    def key(self, item: Any) -> bytes:
-        """A digest of the sound, not of the path that leads to it."""
-        return wave_key(item)
-
-    def read(self, path: Path) -> list[Any]:
-        """The sound in a file; raises BadItem for a file that holds none."""
-        return list(wave_file(path))
 
     @classmethod
     def tiny(cls, spec: EncoderSpec) -> Self:
         """Two layers of width 16 over 16 bands, with windows of half a second."""
         kwargs: dict[str, Any] = {"bins": 16, "window": 0.5, "dim": 16, "layers": 2, "heads": 2}
         return cls(dataclasses.replace(spec, dim=None, layers=None, kwargs=kwargs), **kwargs)
-
-    @classmethod
-    def samples(cls) -> Sequence[Any]:
-        """Five sounds made on the spot."""
-        return samples()
 
 
 def _windows(x: Tensor, mask: Tensor, span: int) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
