@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,43 +13,56 @@ from torch import Tensor, nn
 
 from coembed.embedding import Embedding
 from coembed.encoder import Batch, Encoder
-from coembed.nn import POOLINGS
+from coembed.nn import POOLINGS, seeded
 from coembed.spec import EncoderSpec
 from coembed_graph.batch import EdgeTypes, batch_of, dense
 from coembed_graph.files import read_graphs
 from coembed_graph.pooling import MeanRoot
-from coembed_graph.reader import Reader
+from coembed_graph.positions import check_positions
+from coembed_graph.reader import Reader, Strings
 from coembed_graph.samples import samples
+from coembed_graph.smiles import rdkit
 
 _SETTINGS = "graph.json"
 
 
 class GraphEncoder(Encoder):
-    """Nodes as tokens through `layers` blocks; a subclass fills `self.body` with them.
+    """Nodes as tokens through `layers` blocks; a subclass says in `block` what one is.
 
     A node starts as the mean of the hashed n-grams of its text, plus its numbers and its place where there are any; an
     edge as the vector of its type and of the way it is read. `pooling` is a name in `coembed.nn.POOLINGS`, or
-    "mean+root": the mean beside the root, mapped to `dim` (GraphCLIP's readout), for graphs that name a root.
-    ValueError names an argument that cannot be.
+    "mean+root": the mean beside the root, mapped to `dim` (GraphCLIP's readout), for graphs that name a root. The other
+    arguments are described with `Gin`, which takes them all. ValueError names an argument that cannot be.
     """
 
     def __init__(
         self,
         spec: EncoderSpec,
         *,
-        reader: Reader,
-        dim: int | None,
-        layers: int | None,
-        buckets: int,
-        edge_types: int | Sequence[str],
-        positions: str,
-        steps: int,
-        pooling: str,
+        dim: int | None = None,
+        layers: int | None = None,
+        dropout: float = 0.1,
+        buckets: int = 8192,
+        edge_types: int | Sequence[str] = 64,
+        positions: str = "none",
+        steps: int = 16,
+        pooling: str = "mean",
+        node: str | None = "text",
+        edge: str | None = "type",
+        numbers: int = 0,
+        numeric: str = "x",
+        strings: Strings = "path",
+        most: int = 2048,
+        seed: int | None = 0,
     ) -> None:
+        if strings == "smiles":
+            rdkit()  # an encoder that can read none of its items should not be built
+        check_positions(positions, steps)
         super().__init__(spec)
+        self.reader = Reader(node, edge, numbers, numeric, strings, most)
         self.dim = dim or spec.dim or 128
         self.layers = layers or spec.layers or 4
-        self.reader, self.buckets, self.positions, self.steps = reader, buckets, positions, steps
+        self.buckets, self.positions, self.steps = buckets, positions, steps
         self.edge_types = EdgeTypes(edge_types if isinstance(edge_types, int) else tuple(edge_types))
         if pooling not in (*POOLINGS, "mean+root") or buckets < 1 or self.dim < 1 or self.layers < 1:
             raise ValueError(
@@ -56,13 +70,18 @@ class GraphEncoder(Encoder):
                 f"pooling={pooling!r} one of {', '.join(POOLINGS)}, mean+root"
             )
         self.rooted = pooling == "mean+root"
-        self.pooling = MeanRoot(self.dim) if self.rooted else POOLINGS[pooling](self.dim)
-        self.texts = nn.EmbeddingBag(buckets, self.dim, mode="mean")
-        self.kinds = nn.Embedding(2 * self.edge_types.size, self.dim)  # along an edge, and against it
-        self.numbers = nn.Linear(reader.numbers, self.dim) if reader.numbers else None
-        self.places = nn.Linear(steps, self.dim) if positions != "none" else None
-        self.embed_norm, self.norm = nn.LayerNorm(self.dim), nn.LayerNorm(self.dim)
-        self.body = nn.ModuleList()
+        with seeded(seed):
+            self.pooling = MeanRoot(self.dim) if self.rooted else POOLINGS[pooling](self.dim)
+            self.texts = nn.EmbeddingBag(buckets, self.dim, mode="mean")
+            self.kinds = nn.Embedding(2 * self.edge_types.size, self.dim)  # along an edge, and against it
+            self.numbers = nn.Linear(numbers, self.dim) if numbers else None
+            self.places = nn.Linear(steps, self.dim) if positions != "none" else None
+            self.embed_norm, self.norm = nn.LayerNorm(self.dim), nn.LayerNorm(self.dim)
+            self.body = nn.ModuleList(self.block(dropout) for _ in range(self.layers))
+
+    @abstractmethod
+    def block(self, dropout: float) -> nn.Module:
+        """A new layer of width `dim`: nodes [N, D], edges [2, E], their kinds [E, D], `mask` [B, T] to nodes [N, D]."""
 
     def collate(self, items: Sequence[Any], prompt: str = "") -> dict[str, Tensor]:
         """Graphs to one list of nodes and one of edges, as `coembed_graph.batch.batch_of` says; raises BadItem."""

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch_geometric.nn import GINEConv
 
-from coembed.nn import seeded
-from coembed.spec import EncoderSpec
 from coembed_graph.base import GraphEncoder
-from coembed_graph.positions import check_positions
-from coembed_graph.reader import Reader, Strings
-from coembed_graph.smiles import rdkit
 
 
 def gine(dim: int) -> GINEConv:
@@ -49,45 +42,12 @@ class Gin(GraphEncoder):
     or the list of types. `positions` adds "rwpe" or "laplacian" encodings of `steps` columns. Nodes are the tokens,
     every layer is an early exit, weights come from `seed`. ValueError names an argument that cannot be.
 
+    >>> from coembed import EncoderSpec
     >>> encoder = Gin.tiny(EncoderSpec(name="demo/gin", modality="graph", dim=32, target="demo:Gin"))
     >>> encoder.encode(encoder.samples()).values.shape, encoder.layers
     (torch.Size([5, 1, 32]), 2)
     """
 
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        *,
-        dim: int | None = None,
-        layers: int | None = None,
-        dropout: float = 0.1,
-        buckets: int = 8192,
-        edge_types: int | Sequence[str] = 64,
-        positions: str = "none",
-        steps: int = 16,
-        pooling: str = "mean",
-        node: str | None = "text",
-        edge: str | None = "type",
-        numbers: int = 0,
-        numeric: str = "x",
-        strings: Strings = "path",
-        most: int = 2048,
-        seed: int | None = 0,
-    ) -> None:
-        if strings == "smiles":
-            rdkit()  # an encoder that can read none of its items should not be built
-        check_positions(positions, steps)
-        reader = Reader(node, edge, numbers, numeric, strings, most)
-        with seeded(seed):
-            super().__init__(
-                spec,
-                reader=reader,
-                dim=dim,
-                layers=layers,
-                buckets=buckets,
-                edge_types=edge_types,
-                positions=positions,
-                steps=steps,
-                pooling=pooling,
-            )
-            self.body.extend(GinBlock(self.dim, dropout) for _ in range(self.layers or 0))
+    def block(self, dropout: float) -> GinBlock:
+        """A round of messages."""
+        return GinBlock(self.dim, dropout)

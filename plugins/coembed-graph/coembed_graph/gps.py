@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from coembed.nn import MultiHeadAttention, seeded
+from coembed.nn import MultiHeadAttention
 from coembed.spec import EncoderSpec
 from coembed_graph.base import GraphEncoder
 from coembed_graph.batch import dense
 from coembed_graph.gin import gine
-from coembed_graph.positions import check_positions
-from coembed_graph.reader import Reader
 
 
 class GpsBlock(nn.Module):
@@ -70,18 +68,25 @@ class Gps(GraphEncoder):
         most: int = 2048,
         seed: int | None = 0,
     ) -> None:
-        check_positions(positions, steps)
-        reader = Reader(node, edge, numbers, numeric, most=most)
-        with seeded(seed):
-            super().__init__(
-                spec,
-                reader=reader,
-                dim=dim,
-                layers=layers,
-                buckets=buckets,
-                edge_types=edge_types,
-                positions=positions,
-                steps=steps,
-                pooling=pooling,
-            )
-            self.body.extend(GpsBlock(self.dim, heads, dropout) for _ in range(self.layers or 0))
+        self.heads = heads  # the blocks are made below
+        super().__init__(
+            spec,
+            dim=dim,
+            layers=layers,
+            dropout=dropout,
+            buckets=buckets,
+            edge_types=edge_types,
+            positions=positions,
+            steps=steps,
+            pooling=pooling,
+            node=node,
+            edge=edge,
+            numbers=numbers,
+            numeric=numeric,
+            most=most,
+            seed=seed,
+        )
+
+    def block(self, dropout: float) -> GpsBlock:
+        """Messages beside attention of `heads`."""
+        return GpsBlock(self.dim, self.heads, dropout)
