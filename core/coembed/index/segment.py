@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from coembed.embedding import Embedding
+from coembed.index.maxsim import maxsim, packed
 from coembed.index.rows import ListRows, PackedRows, Rows, pack
 from coembed.index.sketch import Sketch, available, sketch
 
@@ -110,12 +111,13 @@ class Segment:
         """
         scores = torch.empty(len(rows))
         alone = torch.ones(len(rows), dtype=torch.bool) if self.lengths is None else self.lengths[rows] == 1
-        summed = q.values.sum(1)
+        summed = packed(q.values, q.mask)[0].sum(1) if q.values.shape[1] > 1 else q.values[:, 0]
         for part in alone.nonzero().flatten().split(_PAIRS):
             scores[part] = (self.floats(self._first(rows[part])) * summed[queries[part]]).sum(1)
-        for i in (~alone).nonzero().flatten().tolist():
-            tokens = q.values[queries[i]][q.mask[queries[i]]]
-            scores[i] = (tokens @ self.floats(self.at(rows[i : i + 1])).T).amax(1).sum()
+        if self.lengths is not None and not bool(alone.all()):
+            some = (~alone).nonzero().flatten()
+            first, lengths = self._first(rows[some]), self.lengths[rows[some]]
+            scores[some] = maxsim(q, queries[some], first, lengths, self.floats)
         return scores
 
     def _first(self, rows: Tensor) -> Tensor:
