@@ -135,7 +135,7 @@ def test_processes_may_claim_a_folder_at_once(monkeypatch, dim, told):
     look, other = Path.iterdir, Job(Path("v"), {"dim": 4})
 
     def late(self):
-        monkeypatch.undo()
+        monkeypatch.setattr(Path, "iterdir", look)
         other.claim()
         Path("v", "vectors-00000.safetensors").touch()
         return look(self)
