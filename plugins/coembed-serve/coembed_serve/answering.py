@@ -9,7 +9,8 @@ from typing import Any
 from coembed.embedding import Embedding, similarity
 from coembed.index import Hit
 from coembed.items import BadItem
-from coembed_serve.shelves import Library
+from coembed_serve.library import Library
+from coembed_serve.shelves import Shelf
 
 Key = tuple[str | None, str | None]  # tower and role; (None, None): vectors that are there already
 
@@ -26,9 +27,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Found:
-    """Hits in one index, and how its scores usually lie: their mean and spread, None if that is not known."""
+    """Hits in one index as it was then, and how its scores usually lie: mean and spread, None if not known."""
 
-    shelf: str
+    shelf: Shelf
     hits: Sequence[Hit]
     mean: float | None
     spread: float | None
@@ -36,7 +37,7 @@ class Found:
     def standout(self, score: float) -> float | None:
         """How far a score stands out, in standard deviations: scores of two modalities do not compare.
 
-        >>> Found("image", [], 0.1, 0.2).standout(0.5)
+        >>> Found(None, [], 0.1, 0.2).standout(0.5)
         2.0
         """
         return None if self.mean is None or not self.spread else (score - self.mean) / self.spread
@@ -66,7 +67,7 @@ def answer(library: Library, key: Hashable, questions: Sequence[Question]) -> li
                 for at, hits in zip(members, found, strict=True):
                     part = results[at]
                     assert isinstance(part, list)
-                    part.append(Found(target, hits, *_usual(shelf.sample, rows[at : at + 1])))
+                    part.append(Found(shelf, hits, *_usual(shelf.sample, rows[at : at + 1])))
         except ValueError as error:  # a filter that can't be read
             for at in members:
                 results[at] = error

@@ -14,12 +14,12 @@ from fastapi.staticfiles import StaticFiles
 import coembed
 from coembed_serve import problems
 from coembed_serve.guard import Guard
+from coembed_serve.library import Library
 from coembed_serve.limits import Limits
 from coembed_serve.metrics import Timed
 from coembed_serve.routes import routes
 from coembed_serve.serving import Serving
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import Library
 
 STATIC = Path(__file__).parent / "static"
 ABOUT = "Search a space of embeddings: one modality finds another. Errors are problem JSON (RFC 9457)."
@@ -32,7 +32,7 @@ def make(library: Library, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         async with serving.batcher:
-            laying = asyncio.create_task(serving.map.make())
+            laying = asyncio.create_task(serving.lay())
             try:
                 yield
             finally:

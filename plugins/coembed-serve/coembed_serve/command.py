@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from coembed.space import Space
+from coembed_serve.library import Library, open_library
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import Library, open_library
 
 
 def serve(space: Space, folder: Path, indexes: list[str], settings: Settings, note: Callable[[str], None]) -> int:
@@ -40,8 +40,8 @@ def serve(space: Space, folder: Path, indexes: list[str], settings: Settings, no
 def token(given: str | None, settings_host: str) -> str | None:
     """The token to ask for: the one given, else, where others can reach the server, one made here.
 
-    >>> token(None, "127.0.0.1") is None, token("mine", "127.0.0.1"), len(token(None, "0.0.0.0"))
-    (True, 'mine', 32)
+    >>> token(None, "127.0.0.1") is None, token("one of mine", "127.0.0.1"), len(token(None, "0.0.0.0"))
+    (True, 'one of mine', 32)
     """
     if given is not None:
         if len(given) < 8:

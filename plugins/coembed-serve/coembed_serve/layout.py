@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     for version, _, folder in (given.partition("=") for given in folders):
         shelves.append(Shelf(folder, "", "", Path(folder), open_index(folder), version))
         if read_facts(Path(folder))["version"] != version:
-            raise SystemExit(f"{folder} has changed since it was opened: start the server again")
+            raise SystemExit(f"{folder} has changed since it was opened")
     _, x = gather(shelves, int(points))
     write(Path(out), pacmap(x))
     return 0

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from coembed_serve import layout
+from coembed_serve.library import Library
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import Library, Shelf
+from coembed_serve.shelves import Shelf
 
 GRID = 65535  # places are whole numbers up to this: two bytes
 NAMES = {"pacmap": "PaCMAP", "pca": "PCA"}
@@ -25,15 +27,19 @@ NAMES = {"pacmap": "PaCMAP", "pca": "PCA"}
 class Map:
     """Where every item lies. PCA is there at once; PaCMAP, where it is installed, as soon as it is done.
 
-    Points come in a shuffled order: whoever draws only the first so many draws an even sample.
+    Points come in a shuffled order: whoever draws only the first so many draws an even sample. It is of the indexes as
+    they are now: once these change, a map `after` this one is to be made, whose points have other numbers (another
+    `edition`). `on_use` is called when there is something new to show.
     """
 
-    def __init__(self, library: Library, settings: Settings) -> None:
+    def __init__(self, library: Library, settings: Settings, after: Map | None = None) -> None:
         self.library, self.settings = library, settings
+        self.edition: int = 1 if after is None else after.edition + 1
+        self.on_use: Callable[[Map], None] = lambda drawn: None
         self.shelves: list[Shelf] = [shelf for shelf in library if shelf.gives]
         self.left_out = [shelf.name for shelf in library if not shelf.gives]
         self.state, self.method, self.note = "waiting", "", ""
-        self.revision = 0
+        self.revision: int = 0 if after is None else after.revision
         self._rows = layout.chosen([len(shelf) for shelf in self.shelves], settings.points)
         self._ends = np.cumsum([0, *(len(rows) for rows in self._rows)])
         self.count = int(self._ends[-1])
@@ -45,6 +51,9 @@ class Map:
         """Lay out: from the cache, else PCA, then PaCMAP in another process."""
         if self.count < 3:
             self.state, self.note = "none", "there are too few items for a map"
+            self._rows, self.count = [rows[:0] for rows in self._rows], 0
+            self.revision += int(self.edition > 1)  # what was drawn before is gone
+            self.on_use(self)
             return
         self.state, path = "working", self._path()
         wanted = self.settings.layout
@@ -111,6 +120,7 @@ class Map:
         self._bytes = on_grid(plane)[self._order].tobytes() + kinds[self._order].tobytes()
         self.method = method
         self.revision += 1
+        self.on_use(self)
 
     def facts(self) -> dict[str, Any]:
         """What the page needs to know before it fetches the points."""
@@ -119,6 +129,7 @@ class Map:
             "method": NAMES.get(self.method),
             "note": self.note,
             "revision": self.revision,
+            "edition": self.edition,
             "count": self.count,
             "indexes": [
                 {"name": shelf.name, "tower": shelf.tower, "kind": shelf.kind, "count": len(rows)}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 import coembed
@@ -34,7 +34,8 @@ TROUBLES: dict[int | str, dict[str, Any]] = {
 
 def routes(serving: Serving) -> APIRouter:
     """All paths but the page's."""
-    router, settings, space = APIRouter(), serving.settings, serving.library.space
+    router = APIRouter(dependencies=[Depends(serving.refresh)])
+    settings, space = serving.settings, serving.library.space
 
     @router.post(
         "/api/search",
@@ -140,9 +141,12 @@ def routes(serving: Serving) -> APIRouter:
         return Response(serving.map.points(), media_type="application/octet-stream")
 
     @router.get("/api/map/items/{number}", tags=["map"], summary="The item of a point")
-    async def point(number: int) -> schemas.Item:
+    async def point(number: int, edition: int | None = None) -> schemas.Item:
+        drawn = serving.map
+        if edition not in (None, drawn.edition):
+            raise Problem(409, f"the map was drawn anew: its edition is {drawn.edition} now", item="edition")
         try:
-            shelf, row = serving.map.item(number)
+            shelf, row = drawn.item(number)
         except IndexError as error:
             raise Problem(404, f"the map has no point {number}", item=str(number)) from error
         return await _files(serving, lambda: serving.item(shelf, row))

@@ -66,6 +66,7 @@ class Results(BaseModel):
     tower: str | None = Field(examples=["text"])
     items: int = Field(description="items in the file that was asked with, of which one was used", examples=[1])
     milliseconds: float = Field(examples=[12.5])
+    edition: int = Field(description="of the map in which hits have their points", examples=[1])
     found: list[Hits]
 
 

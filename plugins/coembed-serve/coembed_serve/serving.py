@@ -16,16 +16,18 @@ from coembed.items import BadItem
 from coembed_serve import schemas, views
 from coembed_serve.answering import Found, Key, Question, answer
 from coembed_serve.batching import Batcher, Full
+from coembed_serve.library import Library
 from coembed_serve.maps import Map
 from coembed_serve.media import Media
 from coembed_serve.metrics import Metrics
 from coembed_serve.problems import Problem
 from coembed_serve.reading import bad_item
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import Library, Shelf
+from coembed_serve.shelves import Shelf
 
 LONG = 3000  # letters of HTML that a hit brings along; more is asked for once it is looked at
 SHOWN = 2000  # items whose content is remembered as it is shown
+PAUSE = 10.0  # seconds between two maps, where indexes change all the time
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,43 @@ class Serving:
         self._shown = lru_cache(SHOWN)(self._show)  # drawing a graph takes longer than finding it
         self.media = Media(settings, library.folder)
         self.map = Map(library, settings)
+        self._changed = asyncio.Event()  # since the map was begun
+        self._known = library.shelves
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="coembed-serve-files")
         self.batcher = Batcher(partial(answer, library), most=settings.batch, wait=settings.wait, queue=settings.queue)
         self.batcher.on_batch = self.metrics.batch
         self.metrics.waiting.set_function(lambda: self.batcher.depth)
-        for shelf in library:
+        self._count()
+
+    def _count(self) -> None:
+        for shelf in self.library:
             self.metrics.items.labels(shelf.name).set(len(shelf))
+
+    async def refresh(self) -> None:
+        """See what other processes have changed: who notices it opens it, all others are served what was there."""
+        if self.library.changed():
+            await asyncio.to_thread(self.library.refresh)
+        if self.library.shelves is not self._known:
+            self._known = self.library.shelves
+            self._shown.cache_clear()
+            self._count()
+            self._changed.set()
+
+    async def lay(self) -> None:
+        """Make the map, and another one whenever indexes have changed; until that is there, the one before stays."""
+        await self.map.make()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            fresh = Map(self.library, self.settings, self.map)
+            fresh.on_use = self._use
+            await fresh.make()
+            await asyncio.sleep(PAUSE)
+
+    def _use(self, fresh: Map) -> None:
+        if fresh is not self.map:
+            self.map = fresh
+            self._shown.cache_clear()  # it holds on to the map before, and to the indexes of that
 
     def shelf(self, name: str) -> Shelf:
         """An index by name; raises Problem naming those that there are."""
@@ -101,17 +134,17 @@ class Serving:
             raise bad_item(error, label) from error
         except ValueError as error:
             raise Problem(422, f"{label}: {error}", item=label) from error
-        loop = asyncio.get_running_loop()
-        parts = await loop.run_in_executor(self.pool, lambda: [self._hits(each) for each in found])
+        loop, drawn = asyncio.get_running_loop(), self.map
+        parts = await loop.run_in_executor(self.pool, lambda: [self._hits(each, drawn) for each in found])
         parts.sort(key=lambda part: -(part.standout if part.standout is not None else -1e9))
         took = round((time.perf_counter() - began) * 1000, 1)
-        return schemas.Results(tower=key[0], items=items, milliseconds=took, found=parts)
+        return schemas.Results(tower=key[0], items=items, milliseconds=took, edition=drawn.edition, found=parts)
 
-    def _hits(self, found: Found) -> schemas.Hits:
-        shelf = self.library.shelves[found.shelf]
+    def _hits(self, found: Found, drawn: Map) -> schemas.Hits:
+        shelf = found.shelf
         hits = []
         for hit in found.hits:
-            shown = self._shown(found.shelf, hit.id)
+            shown = self._shown(shelf, hit.id, drawn)
             hits.append(schemas.Hit(id=hit.id, score=hit.score, standout=found.standout(hit.score), **shown))
         best = hits[0].standout if hits else None
         return schemas.Hits(index=shelf.name, tower=shelf.tower, kind=shelf.kind, standout=best, hits=hits)
@@ -119,12 +152,11 @@ class Serving:
     def item(self, shelf: Shelf, row: int) -> schemas.Item:
         """An indexed item, as the API gives it."""
         name = shelf.id(row)
-        shown = self._shown(shelf.name, name)
+        shown = self._shown(shelf, name, self.map)
         return schemas.Item(index=shelf.name, tower=shelf.tower, kind=shelf.kind, id=name, **shown)
 
-    def _show(self, index: str, name: str) -> dict[str, Any]:
+    def _show(self, shelf: Shelf, name: str, drawn: Map) -> dict[str, Any]:
         """An item as a person sees it."""
-        shelf = self.library.shelves[index]
         row = shelf.row(name)
         payload = None if row is None else shelf.payload(row, self.library.space.dim)
         title, file = views.caption(name, payload), self.media.file(payload, shelf.folder)
@@ -139,7 +171,7 @@ class Serving:
         return {
             "caption": title,
             "payload": views.plain(payload),
-            "point": None if row is None else self.map.number(shelf, row),
+            "point": None if row is None else drawn.number(shelf, row),
             "media": media,
             "view": html,
             "view_at": f"api/views/{address}" if later else None,

@@ -1,10 +1,9 @@
-"""What is served: a space, and indexes of its towers, whose rows are read by id or by number."""
+"""A shelf: an index that is served, whose rows are read by id or by number."""
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -15,13 +14,11 @@ import torch
 from torch import Tensor
 
 from coembed.embedding import Embedding
-from coembed.index import Hit, Index, Stored, open_index
-from coembed.index.folder import read_facts
+from coembed.index import Hit, Index, Stored
 from coembed.index.rows import Rows
-from coembed.space import Space
 
-KINDS = ("text", "image", "code", "audio", "dna", "protein", "graph")  # what items are shown as
 CHUNK = 4096  # rows read at once
+Seen = tuple[int, int, int] | None  # of index.json: file, time, size
 SAMPLE = 512  # rows by which is known what scores of an index are usual
 
 
@@ -30,7 +27,7 @@ class Shelf:
     """One index: `name` it is asked for by, the tower whose vectors it holds, what `kind` of items these are shown as.
 
     Rows are numbered 0 … N-1 in their order. `gives` says whether the index gives out vectors; where it does not, its
-    items are not on the map, and are searched from by their content alone.
+    items are not on the map, and are searched from by their content alone. A shelf is a snapshot, of one `version`.
     """
 
     name: str
@@ -40,6 +37,7 @@ class Shelf:
     index: Index
     version: str
     gives: bool = True
+    seen: Seen = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __len__(self) -> int:
@@ -129,7 +127,7 @@ class Shelf:
 
 def gives_vectors(index: Index) -> bool:
     """Whether an index gives out the vectors it holds; some keep codes alone."""
-    names = list(index.ids[:1])
+    names = _first(index)
     try:
         index.vectors(names)
     except (ValueError, NotImplementedError):
@@ -137,52 +135,9 @@ def gives_vectors(index: Index) -> bool:
     return bool(names)
 
 
-class Library:
-    """A space and its shelves by name."""
-
-    def __init__(self, space: Space, folder: Path, shelves: Sequence[Shelf]) -> None:
-        self.space, self.folder = space, folder
-        self.shelves = {shelf.name: shelf for shelf in shelves}
-
-    def __iter__(self) -> Iterator[Shelf]:
-        return iter(self.shelves.values())
-
-    def __len__(self) -> int:
-        return sum(len(shelf) for shelf in self)
-
-
-def open_library(space: Space, folder: Path, indexes: Sequence[str]) -> Library:
-    """The space with the given indexes (`FOLDER`, or `TOWER=FOLDER` where it does not say its tower itself).
-
-    Without any, those in the space's own folder. Raises ValueError for an index of no tower of the space, and where
-    there is none.
-    """
-    order = {name: at for at, name in enumerate(space)}
-    inside = sorted((path.parent for path in (folder / "index").glob("*/index.json")), key=lambda path: path.name)
-    inside.sort(key=lambda path: order.get(path.name, len(order)))
-    shelves: list[Shelf] = []
-    for given in indexes or [str(path) for path in inside]:
-        prefix, sign, rest = given.partition("=")
-        named = bool(sign) and prefix in space.towers
-        shelves.append(_shelf(space, prefix if named else None, Path(rest if named else given), shelves))
-    if not shelves:
-        raise ValueError(f"{folder} has no index: make one by `coembed index {folder} --tower NAME INPUT…`")
-    return Library(space, folder, shelves)
-
-
-def _shelf(space: Space, tower: str | None, folder: Path, others: Sequence[Shelf]) -> Shelf:
-    while True:  # another process may replace it between the readings
-        version = str(read_facts(folder)["version"])
-        index = open_index(folder)
-        if read_facts(folder)["version"] == version:
-            break
-    tower = tower or index.meta.get("tower")
-    if tower is None:
-        raise ValueError(f"{folder} does not say whose vectors it holds: give it as TOWER={folder}")
-    if tower not in space.towers:
-        raise ValueError(f"{folder} is an index of tower {tower}; the space has {', '.join(space)}")
-    same = sum(shelf.tower == tower for shelf in others)
-    name = f"{tower}-{same + 1}" if same else tower
-    # A text encoder may well read code: what its tower is called says more of what to show than what it reads.
-    kind = tower if tower in KINDS else space[tower].encoder.spec.modality
-    return Shelf(name, tower, kind, folder, index, version, gives_vectors(index))
+def _first(index: Index) -> list[str]:
+    """The first id, without making a list of all."""
+    if not isinstance(index, Stored):
+        return list(index.ids[:1])
+    some = ((part, part.kept()[:1].tolist()) for part in index.segments())
+    return next(([part.rows.id(row) for row in rows] for part, rows in some if rows), [])

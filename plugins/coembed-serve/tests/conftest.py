@@ -20,8 +20,8 @@ from starlette.testclient import TestClient
 from coembed import Space, load
 from coembed.demo.draw import wav
 from coembed_serve.app import make
+from coembed_serve.library import Library, open_library
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import Library, open_library
 
 TEXTS = ["a red heart", "a blue circle", "an old tree", "sort a list", "<img src=x onerror=alert(1)>"]
 CODE = ["def f(x):\n    return x + 1", "class A:\n    pass", "for i in range(3):\n    print(i)"]

@@ -6,8 +6,8 @@ import pytest
 
 from coembed import Space
 from coembed_serve.app import make
+from coembed_serve.library import open_library
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import open_library
 
 TOKEN = "a-long-enough-token"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from coembed import Space, load
 from coembed.embedding import Embedding
 from coembed.index import Exact
-from coembed_serve.shelves import open_library
+from coembed_serve.library import open_library
 
 
 def found(answer):

@@ -31,7 +31,7 @@ def test_questions_of_one_batch_may_differ_in_all_but_their_tower(library):
     first, bad, third, filtered = answer(library, ("text", None), asked)
     assert [hit.id for hit in first[0].hits] != [] and all(hit.payload["n"] > 2 for hit in first[0].hits)
     assert isinstance(bad, BadItem) and bad.position == 0
-    assert [part.shelf for part in third] == ["image", "dna"]
+    assert [part.shelf.name for part in third] == ["image", "dna"]
     assert isinstance(filtered, ValueError)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from coembed.index import open_index
+
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -276,3 +278,33 @@ def test_a_token_in_the_address_opens_the_page_and_does_not_stay_there(
         page.keyboard.press("Enter")
         page.wait_for_selector("#to input", state="attached")
         other.close()
+
+
+def test_what_another_process_deletes_leaves_results_and_map(
+    chromium: Any, running: Any, shop: Path, tmp_path: Path
+) -> None:
+    folder = shop / "space" / "index" / "text"
+    shutil.copytree(folder, tmp_path / "text")
+    with running("--map", "pca", "--rate", "0") as (address, _):
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+        said = watched(page, address)
+        page.goto(address)
+        until(page, "document.querySelectorAll('#legend button').length === 7")
+        ask(page, "an old tree")
+        assert first(page, "text").startswith("an old tree")
+        try:
+            index = open_index(folder)
+            index.delete(["text/2"])
+            index.save(folder)
+            ask(page, "an old tree, once more")
+            assert not first(page, "text").startswith("an old tree")
+            until(page, "fetch('api/map').then((answer) => answer.json()).then((facts) => facts.edition === 2)")
+            ask(page, "an old tree")  # from which the page learns that the map was drawn anew
+            until(page, "document.querySelector('#legend button small').textContent === '4'")
+            page.mouse.move(*place(page))
+            page.wait_for_selector("#tip:not([hidden])")
+        finally:
+            shutil.rmtree(folder)
+            shutil.copytree(tmp_path / "text", folder)
+        assert said == []
+        page.close()

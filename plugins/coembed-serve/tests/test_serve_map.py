@@ -12,9 +12,10 @@ import torch
 from coembed import Space
 from coembed.index import Exact, Index
 from coembed_serve import layout
+from coembed_serve.library import Library, open_library
 from coembed_serve.maps import Map
 from coembed_serve.settings import Settings
-from coembed_serve.shelves import Library, Shelf, gives_vectors, open_library
+from coembed_serve.shelves import Shelf, gives_vectors
 
 
 def ready(client):

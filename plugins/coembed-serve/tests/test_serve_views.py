@@ -89,7 +89,7 @@ def test_what_is_no_graph_is_not(graph):
 
 
 def test_items_of_a_file_are_shown_one_by_one(client, shop, library, serve, tmp_path):
-    from coembed_serve.shelves import open_library
+    from coembed_serve.library import open_library
 
     fasta = shop / "media" / "two.fasta"
     fasta.write_text(">a\nAAAA\n>b\nCCCCGG\n")
@@ -104,7 +104,7 @@ def test_items_of_a_file_are_shown_one_by_one(client, shop, library, serve, tmp_
 
 
 def test_what_is_long_comes_when_it_is_looked_at(client, library, shop, serve, tmp_path):
-    from coembed_serve.shelves import open_library
+    from coembed_serve.library import open_library
 
     code = "\n".join(["x=1+1"] * 40)
     library.space.index("code", [code], ids=["x"], payloads=[{"text": code}]).save(tmp_path / "index")

@@ -17,8 +17,9 @@ const ENDINGS = {
 };
 
 const page = { towers: [], indexes: [], asked: null, running: null, file: null };
-const results = new Results($("results"), { more: (hit, part) => like(part.index, hit), mark: (point) => map.point(point) });
-const map = new SpaceMap({ search: (item) => like(item.index, item), mark: (point) => results.point(point) });
+const results = new Results($("results"), { more: (hit, part) => like(part.index, hit), mark: (point) => map.point(met(point)) });
+const map = new SpaceMap({ search: (item) => like(item.index, item), mark: (point) => results.point(met(point)) });
+const met = (point) => (page.edition === map.edition ? point : null); // results and map of one edition mean the same points
 
 async function start() {
   const about = await json("api/towers");
@@ -70,6 +71,7 @@ async function run(asked, remember = true) {
   status(asked.like ? `Searching for more like ${asked.caption} …` : "Searching …");
   try {
     const found = await search(asked, { to, k: Number($("k").value) || 8, where: $("where").value.trim(), signal: running.signal });
+    page.edition = found.edition;
     results.show(found, page.indexes);
     map.found(found);
     status((asked.like ? `Like ${asked.caption} (${asked.like.index}): ` : "") + results.said(found));

@@ -17,6 +17,8 @@ export class SpaceMap {
     this.items = new Map();
     this.numbers = []; // of each kind of the map the number of its index, which decides its colour
     this.revision = 0;
+    this.edition = 0; // points of another edition have other numbers
+    this.last = null; // what was found last
     this.walk = null; // the points that N and P go through
     new ResizeObserver(() => this.plot.resize()).observe(this.canvas);
     dark.addEventListener("change", () => { this.plot.draw(); this.legend(); });
@@ -32,6 +34,12 @@ export class SpaceMap {
       this.facts = facts;
       this.plot.set(buffer, facts.count);
       this.plot.resize();
+      if (facts.edition !== this.edition) {
+        this.items.clear();
+        this.plot.here = null;
+        this.edition = facts.edition;
+        this.ring();
+      }
       this.revision = facts.revision;
       this.walk = null;
       this.legend();
@@ -47,7 +55,7 @@ export class SpaceMap {
     const made = facts.method ? `${counted(facts.count, "item")}, laid out by ${facts.method}, each index around its own mean.` : "";
     const out = facts.left_out.length ? ` Not on it: ${facts.left_out.join(", ")}, which give no vectors out.` : "";
     $("map-note").textContent = `${made}${facts.note ? ` ${facts.note}.` : ""}${out}`;
-    $("map-empty").hidden = facts.revision > 0;
+    $("map-empty").hidden = facts.revision > 0 && facts.count > 0;
     $("map-empty").textContent = facts.state === "none" || facts.state === "failed" ? facts.note : "The map is being drawn …";
   }
 
@@ -68,12 +76,18 @@ export class SpaceMap {
     }));
   }
 
-  // Show where the best hits of a search lie.
-  found(results) {
-    const best = results.found.flatMap((part) => part.hits.slice(0, RINGS));
-    this.plot.rings = best.map((hit) => hit.point).filter((point) => point !== null);
+  // Show where the best hits of a search lie; on the map drawn anew, if items have changed since it was fetched.
+  async found(results) {
+    this.last = results;
+    if (this.edition && results.edition !== this.edition) await this.load(this.indexes).catch(() => {});
+    this.ring();
     this.walk = null;
     this.plot.draw();
+  }
+
+  ring() {
+    const best = this.last?.edition === this.edition ? this.last.found.flatMap((part) => part.hits.slice(0, RINGS)) : [];
+    this.plot.rings = best.map((hit) => hit.point).filter((point) => point !== null);
   }
 
   point(number) {
@@ -84,9 +98,12 @@ export class SpaceMap {
   async item(number) {
     if (!this.items.has(number)) {
       if (this.items.size >= KEPT) this.items.delete(this.items.keys().next().value);
-      const wanted = json(`api/map/items/${number}`);
+      const wanted = json(`api/map/items/${number}?edition=${this.edition}`);
       this.items.set(number, wanted);
-      wanted.catch(() => this.items.delete(number));
+      wanted.catch((error) => {
+        this.items.delete(number);
+        if (error.status === 409) this.load(this.indexes).catch(() => {});
+      });
     }
     return this.items.get(number);
   }
