@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from coembed import Embedding
 from coembed.index import Exact, Filter, FilterError
 from coembed.index.filters import Payloads
+from coembed.index.masks import Masks
+from coembed.index.rows import PackedRows, pack
+from coembed.index.segment import Segment
 
 BOOKS = [
     {"lang": "de", "year": 2021, "tags": ["red", "new"], "meta": {"pages": 10}, "odd key": 1},
@@ -156,6 +160,61 @@ def test_search_with_a_filter_in_memory_and_on_disk(tmp_path):
         assert one.search(x[:1], k=1, where="year == 2030") == [[]]
     with pytest.raises(FilterError, match="position 6"):
         index.search(x[:1], where="lang = 'de'")
+
+
+ODD = [None, 1, 1.0, True, False, 0, -0.0, "1", "", "déjà\n[,]", [1], [True], {"a": 1}, {"a": 1.0}, 10**30]
+
+
+def test_columns_of_many_rows_tell_every_kind_of_value_apart():
+    """Thousands of rows: whole runs of one kind, then all of them mixed; some have no payload, some are no mapping."""
+    draw = random.Random(0)
+    values = [value for value in ODD for _ in range(700)] + draw.choices(ODD, k=5000)
+    payloads = [draw.choice([{"v": v, "in": {"v": v}}, {"v": v, "in": v}]) for v in values]
+    payloads[::97] = draw.choices([None, 7, [], {}, "v"], k=len(payloads[::97]))
+    columns = Payloads(payloads)
+    for path in ((), ("v",), ("in", "v"), ("in", "v", "a")):
+        found, at = columns.column(path)
+        assert len({(type(v), repr(v) if isinstance(v, (list, dict)) else v) for v in found}) == len(found)
+        for payload, number in zip(payloads, at.tolist(), strict=True):
+            for name in path:
+                payload = payload.get(name) if isinstance(payload, dict) else None
+            value = found[number]
+            assert type(value) is type(payload) and value == payload and (value == 0 or repr(value) == repr(payload))
+
+
+def packed(payloads):
+    return PackedRows(pack([str(i) for i in range(len(payloads))], payloads))
+
+
+def test_payloads_on_disk_are_read_together_as_one_by_one():
+    for payloads in ([], [None], [None, {"a": 1}, None], [*ODD, None, *ODD], [{"t": "x" * i} for i in range(40)]):
+        rows = packed(payloads)
+        for start, stop in [(0, len(rows)), (1, max(1, len(rows) - 1)), (2, 5), (len(rows), len(rows) + 3), (0, 0)]:
+            found, wanted = rows.payloads(start, stop), payloads[start:stop]
+            assert found == wanted and list(map(type, found)) == list(map(type, wanted)), (start, stop)
+
+
+@pytest.mark.parametrize("damage", ["[1,2", "1,2  ", '{"a" '])
+def test_a_damaged_payload_takes_no_place_of_its_neighbours(damage):
+    rows = packed([{"a": 1}, "12345"[:3], {"a": 2}])
+    rows._payloads[8:13] = np.frombuffer(damage.ljust(5)[:5].encode(), np.uint8)
+    with pytest.raises(ValueError):
+        rows.payloads(0, 3)
+    assert rows.payloads(0, 1) == [{"a": 1}] and rows.payloads(2, 3) == [{"a": 2}]
+
+
+def test_a_filter_of_many_keys_reads_the_payloads_once(monkeypatch):
+    part = Segment(packed([{"a": i, "b": i % 3, "c": {"d": i % 2}} for i in range(3000)]), torch.zeros(3000, 1))
+    reads, payloads = [], PackedRows.payloads
+    monkeypatch.setattr(PackedRows, "payloads", lambda rows, a, b: reads.append(b - a) or payloads(rows, a, b))
+    masks = Masks([part])
+    assert masks.of("a > 9 and (b == 1 or c.d == 1)")[0].sum() == sum(
+        i > 9 and (i % 3 == 1 or i % 2) for i in range(3000)
+    )
+    assert sum(reads) == 3000 and max(reads) <= 1024
+    masks.of("b == 2 or a in [5]")
+    assert sum(reads) == 3000, "columns are kept"
+    assert masks.of(lambda payload: payload["b"] == 2)[0].sum() == 1000
 
 
 def test_a_payload_is_data_even_if_it_looks_like_code():

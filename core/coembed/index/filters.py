@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Path = tuple[str, ...]
 ALLOWED = "keys of the payload, strings, numbers, true, false, lists, ==, !=, <, <=, >, >=, in, is None, and, or, not"
+ROWS = 1024  # payloads read at once: as many objects as stay in cache
 _LONGEST = 10_000
 _WORDS = {"true": True, "false": False}
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -39,6 +40,9 @@ class FilterError(ValueError):
 class Columns(Protocol):
     """Where a filter finds what rows hold: of a key the distinct values, and the number of its value for each row."""
 
+    def read(self, paths: Iterable[Path]) -> None:
+        """Told which columns will be asked for, so that one pass over the rows can make them all."""
+
     def column(self, path: Path) -> tuple[list[Any], NDArray[np.int64]]:
         """Distinct values, and for each row `[N]` the position of its own."""
 
@@ -56,7 +60,7 @@ class Filter:
             raise FilterError(f"the filter has {len(text)} characters, at most {_LONGEST} are read")
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
-            self._check(self._tree)
+            self.paths = tuple(dict.fromkeys(self._checked(self._tree)))
         except SyntaxError as error:
             at = (error.offset or 1) - 1
             hint = "; equality is written ==" if "==" in (error.msg or "") else ""
@@ -68,21 +72,22 @@ class Filter:
 
     def mask(self, columns: Columns) -> Mask:
         """Which rows pass `[N]`."""
+        columns.read(self.paths)
         return self._truth(self._tree, columns)[0]
 
-    def _check(self, node: ast.expr) -> None:
-        """Every fault is found before any row is looked at."""
+    def _checked(self, node: ast.expr) -> Iterator[Path]:
+        """The keys; every fault is found before any row is looked at."""
         if isinstance(node, ast.BoolOp):
             for part in node.values:
-                self._check(part)
+                yield from self._checked(part)
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            self._check(node.operand)
+            yield from self._checked(node.operand)
         elif isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
-                self._pair(left, op, right)
+                yield self._pair(left, op, right)[0]
         else:
-            self._path(node)  # a key by itself: whether it is true
+            yield self._path(node)  # a key by itself: whether it is true
 
     def _pair(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> tuple[Path, ast.cmpop, Any, bool]:
         """The key, the comparison, the constant, and whether the constant stood first."""
@@ -177,24 +182,55 @@ class Payloads:
         self._payloads = payloads
         self._made: dict[Path, tuple[list[Any], NDArray[np.int64]]] = {}
 
+    def read(self, paths: Iterable[Path]) -> None:
+        """See `Columns`."""
+        new = {path: _Column(path) for path in paths if path not in self._made}
+        if not new:
+            return
+        for start in range(0, len(self._payloads), ROWS):
+            some = self._payloads[start : start + ROWS]
+            for column in new.values():
+                column.add(some)
+        self._made |= {path: column.whole() for path, column in new.items()}
+
     def column(self, path: Path) -> tuple[list[Any], NDArray[np.int64]]:
         """See `Columns`."""
-        if path not in self._made:
-            seen: dict[Any, int] = {}
-            values: list[Any] = []
-            at = np.empty(len(self._payloads), dtype=np.int64)
-            for row, payload in enumerate(self._payloads):
-                value = payload
-                for name in path:
-                    value = value.get(name) if isinstance(value, dict) else None
-                # 1, 1.0 and True are one key of a dict; lists are none
-                key = (type(value), repr(value) if isinstance(value, (list, dict)) else value)
-                number = seen.setdefault(key, len(values))
-                if number == len(values):
-                    values.append(value)
-                at[row] = number
-            self._made[path] = values, at
+        self.read([path])
         return self._made[path]
+
+
+class _Column:
+    """What a key holds, some payloads after the others; written so that few steps of Python go to a row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers: dict[Any, int] = {}
+        self._values: list[Any] = []
+        self._at: list[NDArray[np.int64]] = []
+
+    def add(self, payloads: Sequence[Any]) -> None:
+        some = payloads
+        for name in self._path:
+            some = [value.get(name) if isinstance(value, dict) else None for value in some]
+        keys = some if set(map(type, some)) <= _PLAIN else [_key(value) for value in some]
+        for key, value in dict(zip(keys, some, strict=True)).items():
+            if key not in self._numbers:
+                self._numbers[key] = len(self._values)
+                self._values.append(value)
+        self._at.append(np.fromiter(map(self._numbers.__getitem__, keys), np.int64, len(keys)))
+
+    def whole(self) -> tuple[list[Any], NDArray[np.int64]]:
+        return self._values, np.concatenate(self._at) if self._at else np.zeros(0, np.int64)
+
+
+_PLAIN = {str, int, type(None)}
+
+
+def _key(value: Any) -> Any:
+    """What tells values apart in a dict, where 1, 1.0 and True are one key, and lists are none."""
+    if type(value) in _PLAIN:
+        return value
+    return type(value), repr(value) if isinstance(value, (list, dict)) else value
 
 
 def _compared(columns: Columns, path: Path, op: ast.cmpop, wanted: Any, turned: bool) -> tuple[Mask, Mask]:

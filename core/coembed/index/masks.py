@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from coembed.index.base import Where, allowed
-from coembed.index.filters import Filter, Payloads
+from coembed.index.filters import ROWS, Filter, Payloads
 from coembed.index.segment import Segment
 
 
@@ -36,7 +36,7 @@ class Masks:
             return [_spread(part, rows, flags) for part, rows, flags in zip(self._segments, kept, parts, strict=True)]
         if callable(where):
             return [
-                torch.tensor([bool(where(part.rows.payload(row))) for row in range(len(part))], dtype=torch.bool)
+                torch.tensor([bool(where(payload)) for payload in _Lazy(part)], dtype=torch.bool)
                 for part in self._segments
             ]
         allowed(where, (), ())  # refuses what is no list of ids
@@ -57,7 +57,7 @@ def _spread(part: Segment, rows: Tensor, flags: Tensor) -> Tensor:
 
 
 class _Lazy(Sequence[Any]):
-    """The payloads of a segment, read one by one."""
+    """The payloads of a segment, read when they are asked for."""
 
     def __init__(self, part: Segment) -> None:
         self._part = part
@@ -65,7 +65,14 @@ class _Lazy(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._part)
 
-    def __getitem__(self, row: Any) -> Any:
-        if row >= len(self._part):
-            raise IndexError(row)
-        return self._part.rows.payload(row)
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            return self._part.rows.payloads(start, stop) if step == 1 else [self[i] for i in range(start, stop, step)]
+        if rows >= len(self):
+            raise IndexError(rows)
+        return self._part.rows.payload(rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self), ROWS):
+            yield from self[start : start + ROWS]

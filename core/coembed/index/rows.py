@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class ListRows:
     def payload(self, row: int) -> Any:
         """The payload of a row."""
         return self._payloads[row]
+
+    def payloads(self, start: int, stop: int) -> list[Any]:
+        """Those of the rows from `start` to before `stop`."""
+        return self._payloads[start:stop]
 
     def find(self, names: Sequence[str], hashes: Positions | None = None) -> Positions:
         """The row of each name, -1 for one that is not here."""
@@ -73,6 +78,22 @@ class PackedRows:
         """The payload of a row."""
         text = _cut(self._payloads, self._payload_ends, row)
         return json.loads(text) if text else None
+
+    def payloads(self, start: int, stop: int) -> list[Any]:
+        """Those of the rows from `start` to before `stop`, several times faster than one by one."""
+        ends = self._payload_ends[start:stop]
+        if not len(ends):
+            return []
+        first = int(self._payload_ends[start - 1]) if start else 0
+        text = self._payloads[first : ends[-1]].tobytes()
+        cuts = [0, *(ends - first).tolist()]
+        whole = b",".join(text[a:b] or b"null" for a, b in pairwise(cuts))
+        try:
+            found: list[Any] = json.loads(b"[" + whole + b"]")
+        except (ValueError, RecursionError):
+            found = []
+        # Where one that is damaged, or too deep in a list, spoils its neighbours, each is read by itself.
+        return found if len(found) == len(ends) else [self.payload(row) for row in range(start, start + len(ends))]
 
     def find(self, names: Sequence[str], hashes: Positions | None = None) -> Positions:
         """The row of each name, -1 for one that is not here; `hashes` are theirs, where they are known."""
