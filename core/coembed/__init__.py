@@ -46,6 +46,8 @@ _EXPORTS = {
     "Index": "index",
     "Hit": "index",
     "evaluate": "evaluation",
+    "merge": "merging.merge",
+    "grow": "growth.grow",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -69,10 +71,12 @@ if TYPE_CHECKING:
     from coembed.embedding import similarity as similarity
     from coembed.encoder import Encoder as Encoder
     from coembed.evaluation import evaluate as evaluate
+    from coembed.growth.grow import grow as grow
     from coembed.hookspecs import hookimpl as hookimpl
     from coembed.index import Hit as Hit
     from coembed.index import Index as Index
     from coembed.items import BadItem as BadItem
+    from coembed.merging.merge import merge as merge
     from coembed.objectives import Matryoshka as Matryoshka
     from coembed.objectives import Objective as Objective
     from coembed.plugins import CoembedWarning as CoembedWarning
