@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coembed_index.kmeans import assign, kmeans
 
-__all__ = ["ProductCode"]
+__all__ = ["ProductCode", "looked_up", "paired"]
 
 _SAMPLE = 64  # points for each codeword that k-means sees at most
+_LEAST = 2  # columns from which on summing rows of a table is done by the fast kernel
 _WORK = 1 << 27  # distances of one of its rounds at most, unless that left fewer than eight points a codeword
 
 
@@ -75,6 +77,10 @@ class ProductCode(nn.Module):
         picked = self.codebooks[torch.arange(self.subspaces), codes.long()]  # [N, M, d]
         return picked.flatten(1)
 
+    def tables(self, asked: Tensor) -> Tensor:
+        """Products of rotated queries `[B, dim]` with every codeword, `[M, K, B]`: what `looked_up` sums."""
+        return torch.einsum("bmd,mkd->mkb", asked.unflatten(1, (self.subspaces, -1)), self.codebooks)
+
     def restore(self, codes: Tensor) -> Tensor:
         """What codes stand for, rotated back: near the vectors that were encoded."""
         return self.decode(codes) @ self.rotation
@@ -111,3 +117,35 @@ class ProductCode(nn.Module):
     def nbytes(self, rows: int) -> int:
         """Bytes of codebooks, rotation and the codes of so many rows."""
         return self.codebooks.nbytes + (self.rotation.nbytes if self.rotate_it else 0) + rows * self.subspaces
+
+
+def looked_up(tables: Tensor, codes: Tensor) -> Tensor:
+    """Products `[B, N]` of queries with what codes `[N, M]` stand for, from their `tables` `[M, K, B]`.
+
+    M numbers a row are added up instead of decoding `dim` of them, in an order that does not depend on B.
+    Source: Jégou et al. 2011, section III, asymmetric distance computation.
+
+    >>> looked_up(torch.tensor([[[1.0], [2.0]], [[10.0], [20.0]]]), torch.tensor([[0, 1], [1, 1]], dtype=torch.uint8))
+    tensor([[21., 22.]])
+    """
+    parts, codewords, queries = tables.shape
+    flat = tables.flatten(0, 1)  # [M K, B]
+    if queries < _LEAST:
+        flat = F.pad(flat, (0, _LEAST - queries))
+    rows = codes.int() + codewords * torch.arange(parts, dtype=torch.int32)
+    return F.embedding_bag(rows, flat.contiguous(), mode="sum")[:, :queries].T
+
+
+def paired(tables: Tensor) -> Tensor:
+    """Tables `[M, K, B]` of at most 16 codewords as those of two subspaces a byte, `[⌈M / 2⌉, 256, B]`.
+
+    A byte holds the first of two numbers in its low half.
+
+    >>> tables = torch.tensor([[[1.0], [2.0]], [[10.0], [20.0]]])
+    >>> looked_up(paired(tables), torch.tensor([[0 + 16 * 1]], dtype=torch.uint8))
+    tensor([[21.]])
+    """
+    parts, codewords, _ = tables.shape
+    even, odd = F.pad(tables, (0, 0, 0, 16 - codewords, 0, parts % 2)).unflatten(0, (-1, 2)).unbind(1)
+    both: Tensor = even[:, None] + odd[:, :, None]  # [M / 2, 16, 16, B], the low half varies last
+    return both.flatten(1, 2)

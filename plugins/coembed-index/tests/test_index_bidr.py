@@ -8,9 +8,10 @@ import torch.nn.functional as F
 
 from coembed import Embedding
 from coembed.index import open_index
+from coembed_index.bebr.codes import pack
 from coembed_index.bidr import BiGranular, ContrastiveCode, fit_contrastive
 from coembed_index.kmeans import assign, kmeans
-from coembed_index.product import ProductCode
+from coembed_index.product import ProductCode, looked_up, paired
 
 
 def draw(*shape, seed=0):
@@ -79,6 +80,43 @@ def test_codewords_that_nothing_uses_are_revived():
     assert code.revive(x) == 0
 
 
+@pytest.mark.parametrize(("subspaces", "codewords"), [(1, 2), (4, 16), (6, 13), (3, 16), (4, 17), (2, 256)])
+@pytest.mark.parametrize("queries", [0, 1, 2, 5, 33])
+def test_looking_up_is_decoding_and_multiplying(subspaces, codewords, queries):
+    code, q = ProductCode(12, subspaces, codewords).fit(unit(300, 12)), draw(queries, 12, seed=3)
+    numbers = code.encode(unit(100, 12, seed=4))
+    wanted = q @ code.decode(numbers).T
+    tables = code.tables(q)
+    assert torch.allclose(looked_up(tables, numbers), wanted, atol=1e-5)
+    if codewords <= 16:
+        assert torch.allclose(looked_up(paired(tables), pack(numbers, 4)), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("subspaces", "codewords"), [(4, 16), (4, 64), (5, 8)])
+@pytest.mark.parametrize("out", [None, 20])
+@pytest.mark.parametrize("rescore", [0, 4])
+def test_hits_are_those_of_decoded_codes(subspaces, codewords, out, rescore):
+    x = draw(300, 20) * torch.linspace(0.5, 2, 300)[:, None]
+    model = fit_contrastive(x, x, out=out, subspaces=subspaces, codewords=codewords, warmup=2, steps=2)
+    index = fill(BiGranular(model, rescore=rescore), x[:200])
+    index.prepare()
+    index.add([str(i) for i in range(200, 300)], Embedding.from_vectors(x[200:]), [{"n": i} for i in range(200, 300)])
+    index.delete(["3", "250"])
+    q = draw(9, 20, seed=5)
+    decoded = model.product.decode(model.product.encode(model.document(x)))
+    rough = model.product.rotated(model.query(q)) @ decoded.T * (1 if out else x.norm(dim=1))
+    rough[:, [3, 250]] = -torch.inf
+    for rule in (None, "n < 40"):
+        allowed = rough if rule is None else rough.masked_fill(torch.arange(300) >= 40, -torch.inf)
+        for row, found in enumerate(index.search(Embedding.from_vectors(q), k=5, where=rule)):
+            best = allowed[row].topk(5 * max(1, rescore)).indices.tolist()
+            scores = q[row] @ x.T if rescore else allowed[row]
+            best = sorted(best, key=lambda i: -scores[i])[:5]
+            # Rows of one code are as good as each other: it may be any of them, by the score of its own.
+            assert [hit.score for hit in found] == pytest.approx(scores[best].tolist(), abs=1e-4)
+            assert [hit.score for hit in found] == pytest.approx([float(scores[int(h.id)]) for h in found], abs=1e-4)
+
+
 @pytest.mark.parametrize(("arguments", "named"), [((8, 3), "subspaces 3"), ((8, 2, 257), "codewords 257")])
 def test_sizes_that_do_not_fit_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
@@ -96,6 +134,14 @@ def test_training_for_ranking_ranks_better_than_the_same_steps_for_reconstructio
         scores = model.product.rotated(model.query(queries)) @ codes.T
         hits[loss] = (scores.topk(20).indices == torch.arange(800)[:, None]).any(1).float().mean().item()
     assert hits["contrastive"] > hits["mse"] + 0.02
+
+
+def test_without_heads_there_is_nothing_to_warm_up():
+    x = unit(64, 8)
+    short, long = (fit_contrastive(x, x, subspaces=2, codewords=4, warmup=n, steps=2, batch_size=16) for n in (0, 9))
+    assert torch.equal(short.product.codebooks, long.product.codebooks)
+    plain = fit_contrastive(x, x, subspaces=2, codewords=4, steps=0).product
+    assert torch.allclose(plain.codebooks, ProductCode(8, 2, 4).fit(x).codebooks, atol=1e-5)
 
 
 def fill(index, x):

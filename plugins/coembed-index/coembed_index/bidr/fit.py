@@ -72,12 +72,12 @@ def fit_contrastive(
 ) -> ContrastiveCode:
     """Codes trained on pairs `[N, D]`: row i of `queries` belongs to row i of `documents`.
 
-    First the heads train alone for `warmup` steps, then OPQ codes what they give, then everything but the rotation
-    trains for `steps` steps: dense queries against dense documents, and rotated queries, which stay floats, against
-    what the documents' codes stand for; plus `reconstruction` times their squared distance. `loss="mse"` puts that
-    distance alone in the second term's place: the control of equal cost. `steps=0` leaves OPQ as it is. Rows of equal
-    `keys` are never each other's negatives. Codewords that nothing uses are revived. Raises ValueError for another
-    loss, and pairs that do not fit each other.
+    First the heads, if there are any, train alone for `warmup` steps, then OPQ codes what they give, then everything
+    but the rotation trains for `steps` steps: dense queries against dense documents, and rotated queries, which stay
+    floats, against what the documents' codes stand for; plus `reconstruction` times their squared distance.
+    `loss="mse"` puts that distance alone in the second term's place: the control of equal cost. `steps=0` leaves OPQ as
+    it is. Rows of equal `keys` are never each other's negatives. Codewords that nothing uses are revived. Raises
+    ValueError for another loss, and pairs that do not fit each other.
     Source: Xiao et al. 2022, BiDR (arXiv 2201.05409), section 3.2; their code compares unrotated with rotated vectors
     in its reconstruction term, this compares both rotated.
 
@@ -91,6 +91,10 @@ def fit_contrastive(
     if queries.shape != documents.shape or queries.ndim != 2 or len(queries) < 2:
         raise ValueError(f"pairs [N, D] of at least 2 rows are expected, got {[*queries.shape]}, {[*documents.shape]}")
     model = ContrastiveCode(queries.shape[1], out=out, subspaces=subspaces, codewords=codewords, seed=seed)
+    warmup = warmup if out is not None else 0  # without heads there is nothing that could train alone
+    if not warmup + steps:
+        model.product.fit(model.document(documents).detach(), seed=seed)
+        return model.eval()
     nce, size = InfoNCE(temperature, learnable=False), min(batch_size, len(queries))
     heads = [*model.query_head.parameters(), *model.document_head.parameters()]
     with seeded(seed), torch.enable_grad():

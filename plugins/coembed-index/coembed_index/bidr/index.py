@@ -11,6 +11,7 @@ from torch import Tensor
 from coembed.embedding import Embedding
 from coembed_index.bebr.codes import pack, unpack
 from coembed_index.bidr.fit import ContrastiveCode
+from coembed_index.product import looked_up, paired
 from coembed_index.scan import Scan
 
 __all__ = ["BiGranular"]
@@ -77,13 +78,14 @@ class BiGranular(Scan):
         return codes if model.out is not None else codes | {"norm": vectors.norm(dim=1)}
 
     def ask(self, queries: Tensor) -> Tensor:
-        """Queries in the rotated space of the codes; floats."""
-        model = self._ready()
-        return model.product.rotated(model.query(queries))
+        """Tables of products with the codewords; of two subspaces each where codes are packed."""
+        product = self._ready().product
+        tables = product.tables(self._rotated(queries))
+        return paired(tables) if product.codewords <= 16 else tables
 
     def scores(self, asked: Tensor, codes: dict[str, Tensor]) -> Tensor:
         """Products with what the codes stand for."""
-        found = asked @ self._decoded(codes["code"]).T
+        found = looked_up(asked, codes["code"])
         return found * codes["norm"] if "norm" in codes else found
 
     def rescored(self, q: Embedding, queries: Tensor, rows: Tensor) -> Tensor:
@@ -91,7 +93,7 @@ class BiGranular(Scan):
         dense = super().rescored(q, queries, rows)
         if not self.sparse_weight:
             return dense
-        asked, sparse, start = self.ask(self.represent_queries(q)), torch.empty(len(rows)), 0
+        asked, sparse, start = self._rotated(self.represent_queries(q)), torch.empty(len(rows)), 0
         for part in self.segments():
             here = ((rows >= start) & (rows < start + len(part))).nonzero().flatten()
             inside = rows[here] - start
@@ -120,6 +122,11 @@ class BiGranular(Scan):
     def _ready(self) -> ContrastiveCode:
         assert self.model is not None, "prepare() trains it"
         return self.model
+
+    def _rotated(self, queries: Tensor) -> Tensor:
+        """Queries in the rotated space of the codes; floats."""
+        model = self._ready()
+        return model.product.rotated(model.query(queries))
 
     def _decoded(self, codes: Tensor) -> Tensor:
         product = self._ready().product
