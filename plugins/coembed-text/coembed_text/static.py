@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from coembed.embedding import Embedding
 from coembed.encoder import Batch, Encoder
-from coembed.nn import pad_rows
 from coembed.nn.pooling import Mean
 from coembed.spec import EncoderSpec
 from coembed_text.cuts import Cuts
 from coembed_text.head import Normalize
 from coembed_text.locate import locate
 from coembed_text.packaged import CheckpointError
+from coembed_text.rows import TableRows
 from coembed_text.table import read_table
 from coembed_text.texts import SAMPLES, checked, read_file
 
@@ -75,18 +77,18 @@ class StaticText(Encoder):
         length = self.max_length
         if length is not None:
             self._cuts.add(sum(len(encoding) > length for encoding in encodings), len(items), length, self.spec.name)
-        ids, mask = pad_rows([[i for i in encoding.ids[:length] if i != self.drop] for encoding in encodings], 0)
-        if ids.shape[1] == 0:
-            ids, mask = ids.new_zeros(len(items), 1), mask.new_zeros(len(items), 1)
+        ids, mask = _laid_out([encoding.ids[:length] for encoding in encodings], self.drop)
         return {"ids": ids, "mask": mask}
 
     def forward(self, batch: Batch, layer: int | None = None) -> Embedding:
-        """The rows of the tokens [B, T, D]; a text without tokens has one zero row."""
+        """The rows of the tokens [B, T, D], looked up if they are asked for; a text without tokens has one zero row."""
         self.check_layer(layer)
-        mask = batch["mask"]
-        values = self.table(batch["ids"]).masked_fill(~mask[..., None], 0)
-        first = torch.arange(mask.shape[1], device=mask.device) == 0
-        return Embedding(values, mask | (first & ~mask.any(1, keepdim=True)), self.sizes)
+        return TableRows.of(self.table.weight, batch["ids"], batch["mask"], self.sizes)
+
+    def pooled(self, tokens: Embedding) -> Embedding:
+        """The mean of the tokens, of unit length if that is wanted; see `Encoder.pooled`."""
+        half = self.table.weight.dtype in (torch.float16, torch.bfloat16)
+        return self.pooling(tokens) if isinstance(tokens, TableRows) and not half else super().pooled(tokens)
 
     def run(self, items: Sequence[Any], *args: Any, **kwargs: Any) -> list[tuple[list[int], Embedding]]:
         """The engine under `encode`; tells at the end how many texts were cut."""
@@ -152,3 +154,17 @@ class StaticText(Encoder):
             encoder = cls(spec, model=folder)
         encoder.source = None  # made here
         return encoder
+
+
+def _laid_out(rows: list[list[int]], drop: int | None) -> tuple[Tensor, Tensor]:
+    """Token ids as `[B, T]`, without those to drop, and which of them are tokens; T is at least 1."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+    if drop is not None:
+        kept = flat != drop
+        owners = np.repeat(np.arange(len(rows)), lengths)[kept]
+        flat, lengths = flat[kept], np.bincount(owners, minlength=len(rows))
+    mask = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+    ids = np.zeros(mask.shape, dtype=np.int64)
+    ids[mask] = flat
+    return torch.from_numpy(ids), torch.from_numpy(mask)

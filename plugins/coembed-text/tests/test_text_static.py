@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from safetensors.numpy import save_file
 
 import coembed
 from coembed import BadItem, CoembedWarning, EncoderSpec
+from coembed.nn.pooling import POOLINGS
 from coembed_text.static import StaticText
 from coembed_text.tiny import byte_tokenizer, write_layout, write_table
 
@@ -113,12 +117,97 @@ def test_bad_items_batches_and_training(tmp_path):
     encoder = StaticText.tiny(SPEC)
     with pytest.raises(BadItem, match="item 1: got int 3, expected a string"):
         encoder.encode(["a", 3])
-    alone = torch.cat([encoder.encode([text]).vectors for text in encoder.samples()])
-    assert encoder.encode(encoder.samples(), batch_size=3).vectors.sub(alone).abs().max() < 1e-6
     encoder.pooled(encoder(encoder.collate(["ab", ""]))).vectors.sum().backward()
     assert encoder.table.weight.grad.any(1).sum() == 2  # the rows of a and b
     with pytest.raises(ValueError, match="no early exits"):
         encoder.encode(["a"], layer=1)
+
+
+def many():
+    """Texts of very unlike lengths, two of them without a token, and one twice."""
+    texts = [f"text {n} " + "word " * (n * n % 97) for n in range(80)]
+    return [*texts, "", " ".join(map(str, range(900))), "", texts[3]]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_bits_do_not_depend_on_the_batch(normalize, tmp_path):
+    write_table(tmp_path, dim=48)
+    encoder = StaticText(SPEC, model=str(tmp_path), normalize=normalize)
+    texts = many()
+    tower = coembed.Tower(encoder, "linear", dim=16)
+    for part in (encoder, tower):
+        alone = torch.cat([part.encode([text]).vectors for text in texts])
+        for size in (1, 2, 3, 7, 16, 17, 32, 256):
+            assert torch.equal(part.encode(texts, batch_size=size).vectors, alone)
+        backwards = part.encode(texts[::-1], batch_size=5).vectors.flip(0)
+        assert torch.equal(backwards, alone)
+
+
+def test_the_mean_is_that_of_the_rows_and_padding_is_never_looked_up(monkeypatch):
+    encoder = StaticText.tiny(SPEC)
+    texts = many()
+    table = encoder.table.weight.detach().double()
+    wanted = [table[ids(text)].mean(0) if ids(text) else torch.zeros(table.shape[1]).double() for text in texts]
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.functional, "embedding", lambda *given: pytest.fail("tokens were laid out"))
+        found = encoder.encode(texts).vectors
+    assert found.double().sub(torch.stack(wanted)).abs().max() < 2e-6  # 3,500 tokens, added in single precision
+    with torch.no_grad():
+        encoder.table.weight[0] = torch.nan  # what padding points to
+    fine = [text for text in texts if 0 not in ids(text)]
+    assert encoder.encode(fine).vectors.isfinite().all()
+
+
+@pytest.mark.parametrize("pool", ["none", "first", "last", "mean"])
+def test_whoever_asks_for_tokens_gets_their_rows(pool):
+    encoder = StaticText.tiny(SPEC)
+    tower = coembed.Tower(encoder, "identity", pool=pool)
+    x = tower.encode(["abc", "", "zz"])
+    table = encoder.table.weight.detach()
+    rows = torch.nn.functional.normalize(table[ids("abc")], dim=-1)
+    if pool == "none":
+        assert x.mask.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+        assert torch.allclose(x.values[0], rows, atol=1e-6) and not x.values[1].any()
+    else:
+        mean = torch.nn.functional.normalize(table[ids("abc")].mean(0), dim=-1)
+        assert torch.allclose(x.vectors[0], {"first": rows[0], "last": rows[-1], "mean": mean}[pool], atol=1e-6)
+
+
+def test_token_features_are_an_embedding_in_every_respect():
+    encoder = StaticText.tiny(SPEC).requires_grad_(False)
+    batch = encoder.collate(["abc", "", "zz"])
+    lazy = encoder(batch)
+    plain = coembed.Embedding(lazy.values, lazy.mask, lazy.sizes)
+    for how in ("mean", "first", "last"):
+        assert torch.allclose(lazy.pool(how).vectors, plain.pool(how).vectors, atol=1e-6)
+    lazy = encoder(batch)
+    assert (len(lazy), lazy.dim, lazy.single, lazy.present.tolist()) == (3, 64, False, [True] * 3)
+    same = [(lambda x: x[[2, 0]]), (lambda x: x[1:]), (lambda x: x.pad(7)), (lambda x: x.normalize())]
+    same += [(lambda x: x.to(torch.float64)), (lambda x: x.truncate(8, force=True))]
+    same += [(lambda x: coembed.Embedding.cat([x, x[:1]])), copy.deepcopy]
+    same += [POOLINGS[name](64) for name in POOLINGS if name != "mean"]
+    same += [lambda x: dataclasses.replace(x, layers=(1,)), lambda x: pickle.loads(pickle.dumps(x))]
+    for change in same:
+        one, other = change(encoder(batch)), change(plain)
+        assert torch.equal(one.values, other.values) and torch.equal(one.mask, other.mask)
+
+
+def test_training_through_the_mean_gives_the_gradient_of_the_rows():
+    encoder = StaticText.tiny(SPEC)
+    batch, weight = encoder.collate(["abca", "", "zz"]), encoder.table.weight
+    upon = torch.randn(3, 64)
+    tokens = encoder(batch)
+    plain = coembed.Embedding(tokens.values, tokens.mask)
+    (wanted,) = torch.autograd.grad((plain.pool().vectors * upon).sum(), weight)
+    (found,) = torch.autograd.grad((encoder.pooled(encoder(batch)).vectors * upon).sum(), weight)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_a_table_of_half_precision_is_summed_in_full():
+    encoder = StaticText.tiny(SPEC)
+    full = encoder.encode(["abc " * 200, ""]).vectors
+    half = encoder.to(torch.bfloat16).encode(["abc " * 200, ""]).vectors
+    assert half.dtype == torch.float32 and (half - full).abs().max() < 1e-2 * full.abs().max()
 
 
 def test_files_that_do_not_fit_are_named(tmp_path, folder):
