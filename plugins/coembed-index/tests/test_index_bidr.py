@@ -103,8 +103,8 @@ def test_hits_are_those_of_decoded_codes(subspaces, codewords, out, rescore):
     index.add([str(i) for i in range(200, 300)], Embedding.from_vectors(x[200:]), [{"n": i} for i in range(200, 300)])
     index.delete(["3", "250"])
     q = draw(9, 20, seed=5)
-    decoded = model.product.decode(model.product.encode(model.document(x)))
-    rough = model.product.rotated(model.query(q)) @ decoded.T * (1 if out else x.norm(dim=1))
+    decoded = model.product.decode(model.product.encode(model.document(x))).detach()
+    rough = model.product.rotated(model.query(q)).detach() @ decoded.T * (1 if out else x.norm(dim=1))
     rough[:, [3, 250]] = -torch.inf
     for rule in (None, "n < 40"):
         allowed = rough if rule is None else rough.masked_fill(torch.arange(300) >= 40, -torch.inf)
