@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -22,6 +22,7 @@ from coembed.arguments import items_list
 from coembed.embedding import Embedding
 from coembed.encoder import Encoder, OnError
 from coembed.items import BadItem, describe
+from coembed.native.inference import kernels
 from coembed.packed import LEAST, Pack, PackedEncoder, Row
 from coembed.progress import bar
 
@@ -234,11 +235,15 @@ def _workers(encoder: nn.Module) -> Iterator[Callable[[Jobs], Iterator[tuple[lis
         # On a GPU the second worker reads and collates while the first waits for the device.
         most = AHEAD * (threads if on_cpu else 2)
 
+        def work(job: Callable[[], Outcome]) -> Outcome:
+            with kernels() if on_cpu else nullcontext():
+                return job()
+
         def submit(jobs: Jobs) -> Iterator[tuple[list[int], Outcome]]:
             waiting: deque[tuple[list[int], Future[Outcome]]] = deque()
             try:
                 for size, job in jobs:
-                    waiting.append((size, pool.submit(job)))
+                    waiting.append((size, pool.submit(work, job)))
                     if len(waiting) >= most:
                         size, done = waiting.popleft()
                         yield size, done.result()

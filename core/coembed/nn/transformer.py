@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from coembed.native.layers import Layer, through
 from coembed.nn.attention import MultiHeadAttention, Rotary, position_ids, visibility
 from coembed.nn.seeding import init_weights, seeded
 
@@ -81,6 +82,24 @@ class Block(nn.Module):
         self.down = nn.Linear(config.hidden, config.dim)
         self.ff_norm = nn.LayerNorm(config.dim, eps=config.eps)
         self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def native(self) -> Layer | None:
+        """The modules as the kernels take them, or None for what they can't compute."""
+        if not isinstance(self.activation, nn.GELU) or self._forward_hooks or self._forward_pre_hooks:
+            return None
+        mixer = self.attention
+        parts = (
+            mixer.query,
+            mixer.key,
+            mixer.value,
+            mixer.output,
+            self.attention_norm,
+            self.up,
+            self.down,
+            self.ff_norm,
+        )
+        return Layer(mixer.heads, *parts, self.post)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.dropout(self.down(self.activation(self.up(x))))
@@ -226,6 +245,10 @@ class Transformer(nn.Module):
         row = x[None]
         row, rotation = self._place(row, None, None if self.config.positions == "none" else positions[None], None)
         row = self.dropout(self.embedding_norm(row))
+        layers = [block.native if isinstance(block, Block) else None for block in self.blocks[:last]]
+        mixed = through(layers, row[0], runs) if rotation is None else None
+        if mixed is not None:
+            return self.finish(mixed[None])[0]
         for block in self.blocks[:last]:
             row = block(row, rotation=rotation, runs=runs)
         return self.finish(row)[0]

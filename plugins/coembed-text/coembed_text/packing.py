@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coembed.native.inference import active, kernels
+from coembed.native.layers import through
 from coembed.nn.attention import attend_runs
+from coembed_text import bert
 
 NAME = "coembed"
 _now = threading.local()  # `runs`, while this thread reads packed texts
@@ -71,8 +74,14 @@ def _packed(runs: Sequence[tuple[int, int]]) -> Iterator[None]:
 
 def read(model: Any, inputs: dict[str, Tensor], runs: Sequence[tuple[int, int]], positions: Tensor) -> Tensor:
     """Token features `[N, D]` of texts end to end; `inputs` and `positions` are `[N]`, `runs` (count, length)."""
+    rows = {name: tensor[None] for name, tensor in inputs.items() if name != "attention_mask"}
+    layers = bert.layers(model)
+    if layers is not None and active():
+        embedded = model.embeddings(**rows, position_ids=positions[None])[0]
+        mixed = through(layers, embedded, runs)
+        if mixed is not None:
+            return mixed
     with _packed(runs):
-        rows = {name: tensor[None] for name, tensor in inputs.items() if name != "attention_mask"}
         found: Tensor = model(**rows, position_ids=positions[None]).last_hidden_state
     return found[0]
 
@@ -106,7 +115,8 @@ def first_position(model: Any, inputs: Sequence[str]) -> int | None:
             for start in dict.fromkeys([0, (padding or 0) + 1]):
                 positions = torch.cat([torch.arange(length, device=device) + start for length in lengths])
                 try:
-                    found = read(model, {"input_ids": ids, **types}, [(1, 9), (2, 5)], positions)
+                    with kernels():  # as `encode` will read
+                        found = read(model, {"input_ids": ids, **types}, [(1, 9), (2, 5)], positions)
                 except Exception:  # whatever an architecture does with what it did not expect: it does not pack
                     continue
                 whole = torch.cat(alone)

@@ -1,0 +1,158 @@
+"""Whole layers of a transformer by one kernel each, for sequences that lie end to end (see layer.c)."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coembed.native import library
+from coembed.native.inference import PARTS, active, packed
+
+_SIZES = ("dim", "heads", "hidden", "parts", "post")
+_WEIGHTS = ("qkv", "output", "up", "down")
+_ROWS = ("attention_gain", "attention_shift", "ff_gain", "ff_shift")
+
+
+class _Struct(ctypes.Structure):
+    """`layer` of layer.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_void_p) for name in (*_WEIGHTS, *(f"{name}_bias" for name in _WEIGHTS), *_ROWS)),
+        ("attention_eps", ctypes.c_double),
+        ("ff_eps", ctypes.c_double),
+    )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The modules of a layer whose attention sees all of a sequence and whose activation is GELU, with its erf.
+
+    `post`: norms come after the residuals, as in BERT; else before what they add to.
+    """
+
+    heads: int
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    output: nn.Module
+    attention_norm: nn.Module
+    up: nn.Module
+    down: nn.Module
+    ff_norm: nn.Module
+    post: bool
+
+    @property
+    def linears(self) -> tuple[nn.Module, ...]:
+        """The six products of a layer."""
+        return self.query, self.key, self.value, self.output, self.up, self.down
+
+    @property
+    def norms(self) -> tuple[nn.Module, ...]:
+        """Both norms."""
+        return self.attention_norm, self.ff_norm
+
+    def tensors(self) -> list[Tensor]:
+        """Every weight."""
+        return [tensor for module in (*self.linears, *self.norms) for tensor in (module.weight, module.bias)]  # type: ignore[misc]
+
+
+def through(layers: Sequence[Layer | None], x: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor | None:
+    """Sequences end to end `[N, D]` through layers, or None where the kernel does not do what torch would.
+
+    A layer that is None is one that the kernel can't compute. `runs` says (count, length) in order. Only inside
+    `kernels()`; a sequence's bits do not depend on the others.
+    """
+    known = [layer for layer in layers if layer is not None and active() and _fits(layer, x)]
+    native = library()
+    if native is None or not known or len(known) < len(layers):
+        return None
+    lengths = torch.tensor([length for count, length in runs for _ in range(count)], dtype=torch.int64)
+    rows = x.detach().to(torch.float32, copy=True).contiguous()
+    for layer in known:
+        kept = _made(layer)
+        if not native.ce_layer(ctypes.byref(kept.struct), len(lengths), lengths.data_ptr(), rows.data_ptr()):
+            raise MemoryError(f"a layer of width {x.shape[1]}: no memory for {int(lengths.max())} tokens")
+    return rows.to(x.dtype)
+
+
+def _fits(layer: Layer, x: Tensor) -> bool:
+    """Whether a layer is made of plain parts of one type, in sizes that the kernel takes, with nothing hung on them."""
+    if not all(type(module) is nn.Linear for module in layer.linears):
+        return False
+    if not all(type(module) is nn.LayerNorm for module in layer.norms):
+        return False
+    modules = (*layer.linears, *layer.norms)
+    if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+        return False
+    if any(module.weight is None or module.bias is None for module in modules):
+        return False
+    dim, hidden, tensors = x.shape[1], len(layer.up.bias), layer.tensors()  # type: ignore[arg-type]
+    wanted = [(dim, dim)] * 4 + [(hidden, dim), (dim, hidden)]
+    return (
+        x.dtype in PARTS
+        and all(plain(tensor) and tensor.dtype == x.dtype for tensor in tensors)
+        and not torch.is_grad_enabled()
+        and [tuple(tensor.shape) for tensor in tensors[:12:2]] == wanted
+        and all(tensor.shape == (dim,) for tensor in tensors[12:])
+        and dim % 32 == 0
+        and hidden % 32 == 0
+        and dim % layer.heads == 0
+    )
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether a weight is an ordinary tensor on the CPU that tells when it changes."""
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and not tensor.is_inference()
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A layer as the kernel reads it, the tensors that keep it in memory, and whether they are still the layer's."""
+
+    state: tuple[tuple[int, int], ...]
+    struct: _Struct
+    tensors: list[Tensor]
+
+
+_lock = threading.Lock()
+_kept: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()  # by the layer's module `up`
+
+
+def _made(layer: Layer) -> _Made:
+    state = tuple((tensor.data_ptr(), tensor._version) for tensor in layer.tensors())
+    found = _kept.get(layer.up)
+    if found is None or found.state != state:
+        with _lock:
+            found = _kept.get(layer.up)
+            if found is None or found.state != state:
+                found = _kept[layer.up] = _make(layer, state)
+    return found
+
+
+def _make(layer: Layer, state: tuple[tuple[int, int], ...]) -> _Made:
+    tensors = [tensor.detach() for tensor in layer.tensors()]
+    weights, biases = tensors[:12:2], tensors[1:12:2]
+    matrices = [packed(each) for each in (torch.cat(weights[:3]), *weights[3:])]
+    hidden, dim = weights[4].shape
+    rows = [F.pad(bias.float(), (0, -len(bias) % 32)) for bias in (torch.cat(biases[:3]), *biases[3:])]
+    norms = [tensor.float().contiguous() for tensor in tensors[12:]]
+    held = [*matrices, *rows, *norms]
+    struct = _Struct(
+        dim,
+        layer.heads,
+        hidden,
+        PARTS[weights[0].dtype],
+        layer.post,
+        *(tensor.data_ptr() for tensor in held),
+        layer.attention_norm.eps,
+        layer.ff_norm.eps,
+    )
+    return _Made(state, struct, held)
