@@ -3,6 +3,8 @@
 A block is scored roughly, from int8 codes (see `sketch`) or, where there are none, in float32; either way with a bound
 on how far a rough score is off. The k-th best of score minus bound, over the blocks so far, is a floor under the k-th
 best score: a pair whose score plus bound is below it can be dropped. What is left is scored exactly by the caller.
+
+Where the machine has matrix tiles (see `native.products`), all rows are one block: the kernel keeps the floor itself.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from coembed import native
 from coembed.embedding import Embedding
 from coembed.index.found import Found
 from coembed.index.segment import Segment
 from coembed.index.sketch import EPS, Sketch, quantise
+from coembed.native.products import WIDEST, Tiles
 
 _SCORES = 1 << 19  # scores held at once, 2 MB: they are read several times, so they should stay in cache
 _ROWS = 1 << 14  # rows of a block at most
 _PENDING = 1 << 20  # pairs held before they are scored exactly
 _GROUP = 8  # rows compared with the floor by their best score
 _CROWD = 16  # if more than one in so many pairs of a block pass, codes are too coarse for it
+_HEAPS = 1 << 20  # best pairs that a kernel keeps
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,10 @@ def scan(segment: Segment, q: Embedding, found: Found, mask: Tensor | None) -> I
     some = Candidates(found)
     made = segment.sketch()
     coarse = None if made is None else Coarse(segment, made, q)
+    pairs = None if coarse is None else coarse.pairs(found, mask)
+    if pairs is not None:
+        yield from pairs
+        return
     for rows in _blocks(segment, q, mask):
         inside = None if mask is None else mask[rows]
         if coarse is None or not some.take(coarse.block(rows), inside, crowded=False):
@@ -120,8 +129,7 @@ class Candidates:
 
 def _blocks(segment: Segment, q: Embedding, mask: Tensor | None) -> Iterator[Tensor]:
     """Rows of every block; only those that count where they are few."""
-    few = mask is not None and int(mask.sum()) * 3 < len(segment)
-    rows = mask.nonzero().flatten() if few and mask is not None else torch.arange(len(segment))
+    rows = mask.nonzero().flatten() if mask is not None and _few(mask) else torch.arange(len(segment))
     if segment.lengths is None:
         size = max(1, min(_ROWS, _SCORES // max(1, len(q))))
         size = size // _GROUP * _GROUP if size > _GROUP else size
@@ -134,6 +142,11 @@ def _blocks(segment: Segment, q: Embedding, mask: Tensor | None) -> Iterator[Ten
         end = max(start + 1, int(torch.searchsorted(ends, before + most, right=True)))
         yield rows[start:end]
         start = end
+
+
+def _few(mask: Tensor) -> bool:
+    """Whether so few rows count that reading them one by one is less."""
+    return int(mask.sum()) * 3 < len(mask)
 
 
 def _tokens(segment: Segment, q: Embedding) -> Tensor:
@@ -170,11 +183,40 @@ class Coarse:
         flat = tokens.flatten(0, 1)  # [B * Tq, D]
         codes, step, rest = quantise(flat)
         self.codes = codes.T
+        tiles = native.features() & native.TILES and 0 < q.dim <= WIDEST
+        self.tiles = Tiles(codes) if tiles else None
         self.each = (len(q), tokens.shape[1])
         self.norms, self.scale = flat.norm(dim=1), step * made.codes.step
         self.shift = (flat.double() @ made.mean.double()).float()
         self.error = rest * made.codes.longest + self.norms * made.noise() * (1 + tokens.shape[1] / q.dim)
         self.scratch = torch.empty(0, len(flat), dtype=torch.int32)
+
+    def pairs(self, found: Found, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor]] | None:
+        """Pairs of all rows that may be among the best, as `scan` gives them; None if they are not to be had at once."""
+        segment, made, k = self.segment, self.made, 0 if found.fixed else found.k
+        first, end = 0, len(segment)
+        if mask is not None and len(mask):
+            first, end = int(mask.byte().argmax()), end - int(mask.flip(0).byte().argmax())
+        if (
+            self.tiles is None
+            or segment.lengths is not None
+            or (mask is not None and _few(mask))
+            or 4 * k > end - first
+            or k * len(found.floor) > _HEAPS
+        ):
+            return None
+        scale, error = self.scale.double(), self.error.double()
+        bar = (found.floor.double() - self.shift - error) / scale
+        codes, rest = made.codes.values[first:end], made.rest[first:end]
+        inside = None if mask is None or bool(mask[first:end].all()) else mask[first:end]
+        room = min(_PENDING, max(1 << 12, len(codes) * len(bar) // _CROWD))
+        some = self.tiles.best(codes, rest, inside, k, self.norms / scale, 2 * error / scale, bar, room)
+        if some is None:
+            return None
+        queries, rows, values = some
+        off = self.norms.double()[queries] * rest[rows]
+        middle = values * scale[queries] + self.shift[queries]
+        return _best_first(found, queries, rows + first, middle - off, middle + off + error[queries])
 
     def block(self, rows: Tensor) -> Block:
         """Rough scores of some rows, valid until the next; how far the worst rounded of them is off counts for all."""
@@ -183,13 +225,29 @@ class Coarse:
         codes = _pick(made.codes.values, segment, rows)
         if len(self.scratch) < len(codes):  # one place for all blocks: fresh memory costs as much as the product
             self.scratch = torch.empty(len(codes), self.codes.shape[1], dtype=torch.int32)
-        raw = torch._int_mm(codes, self.codes, out=self.scratch[: len(codes)])  # [sum T, B * Tq], exact
+        raw = self.scratch[: len(codes)]  # [sum T, B * Tq], exact
+        if self.tiles is None:
+            torch._int_mm(codes, self.codes, out=raw)
+        else:
+            self.tiles(codes, raw)
         if segment.lengths is None:
             return Block(rows, raw, self.scale, self.shift, error)
         raw = raw.view(len(raw), *self.each)
         values = _summed(raw, segment, rows, self.scale.view(self.each), self.shift.view(self.each))
         zero = torch.zeros(self.each[0])
         return Block(rows, values, zero + 1, zero, error.view(self.each).sum(1))
+
+
+def _best_first(
+    found: Found, queries: Tensor, rows: Tensor, lower: Tensor, upper: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs (queries `[P]`, rows `[P]`): the k that look best for each query, then those above the floor that they give."""
+    order = torch.from_numpy(np.lexsort((-lower.numpy(), queries.numpy())))
+    queries, rows, upper = queries[order], rows[order], upper[order]
+    first = torch.arange(len(queries)) - torch.searchsorted(queries, queries) < found.k
+    yield queries[first], rows[first]
+    left = ~first & (upper >= found.floor[queries])
+    yield queries[left], rows[left]
 
 
 def _summed(

@@ -20,6 +20,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from coembed import native
+
 EPS = torch.finfo(torch.float32).eps
 _SAMPLE = 8192  # rows that directions are fitted on
 _ENERGY = 0.75  # of the rows' energy that a head must hold
@@ -97,7 +99,9 @@ class Sketch:
 
 @cache
 def available() -> bool:
-    """Whether this machine multiplies int8 matrices exactly: some add pairs of products in 16 bits, which overflow."""
+    """Whether int8 matrices are multiplied exactly here: without kernels, some machines add in 16 bits, which overflow."""
+    if native.features() & native.TILES:
+        return True
     extreme = torch.full((64, 256), 127, dtype=torch.int8)
     extreme[::3] = -127
     try:

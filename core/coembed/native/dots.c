@@ -1,0 +1,103 @@
+/* One query against int8 rows, by the products of bytes of AVX-512; and which rows reach a bar.
+
+   The instruction multiplies unsigned with signed bytes: a row's are made unsigned by adding 128, and 128 times the sum
+   of the query is taken off in the end. All is exact in int32, which may wrap on the way. The query comes in two parts of
+   eight bits: reading the rows is what takes the time, so the second costs nothing. */
+#include "native.h"
+
+enum { ROWS = 4, AHEAD = 32 }; /* rows at once; a list of rows is fetched so many rows ahead, a run so many lines */
+
+typedef struct {
+    const int8_t *codes, *query; /* [., width]; [2][width filled up to 64] */
+    size_t width;
+    const int64_t *list; /* NULL: a run of rows */
+    size_t end;
+    int32_t less[2]; /* 128 times the sum of each part */
+    float scales[2];
+} work;
+
+/* The sums of four vectors. */
+__attribute__((target(AVX512))) static inline __m128i sums(__m512i a, __m512i b, __m512i c, __m512i d) {
+    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+static inline const int8_t *row_at(const work *w, size_t at) {
+    at = at < w->end ? at : w->end - 1; /* the last stands in for those after it */
+    return w->codes + (w->list ? (size_t)w->list[at] : at) * w->width;
+}
+
+/* Products of four rows with the query. */
+__attribute__((target(AVX512))) static inline __m128 rough(const work *w, size_t at) {
+    const int8_t *row[ROWS];
+    __m512i high[ROWS], low[ROWS], flip = _mm512_set1_epi8((char)0x80);
+    size_t padded = (w->width + 63) / 64 * 64;
+    for (int r = 0; r < ROWS; r++) {
+        row[r] = row_at(w, at + (size_t)r);
+        high[r] = low[r] = _mm512_setzero_si512();
+        if (w->list) {
+            const int8_t *later = row_at(w, at + AHEAD + (size_t)r);
+            for (size_t col = 0; col < w->width; col += 64) _mm_prefetch(later + col, _MM_HINT_T0);
+            _mm_prefetch(later + w->width - 1, _MM_HINT_T0);
+        }
+    }
+    if (!w->list)
+        for (size_t col = 0; col < ROWS * w->width; col += 64) _mm_prefetch(row[0] + AHEAD * 64 + col, _MM_HINT_T0);
+    for (size_t col = 0; col < padded; col += 64) {
+        __mmask64 mask = w->width - col >= 64 ? ~0ull : (1ull << (w->width - col)) - 1;
+        __m512i one = _mm512_loadu_si512(w->query + col), two = _mm512_loadu_si512(w->query + padded + col);
+        for (int r = 0; r < ROWS; r++) {
+            __m512i bytes = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[r] + col), flip);
+            high[r] = _mm512_dpbusd_epi32(high[r], bytes, one);
+            low[r] = _mm512_dpbusd_epi32(low[r], bytes, two);
+        }
+    }
+    __m128i one = _mm_sub_epi32(sums(high[0], high[1], high[2], high[3]), _mm_set1_epi32(w->less[0]));
+    __m128i two = _mm_sub_epi32(sums(low[0], low[1], low[2], low[3]), _mm_set1_epi32(w->less[1]));
+    return _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(one), _mm_set1_ps(w->scales[0])),
+                      _mm_mul_ps(_mm_cvtepi32_ps(two), _mm_set1_ps(w->scales[1])));
+}
+
+/* Rows start to end, of `list` or, where that is NULL, of codes [., width] themselves. Those whose product plus
+   tail[row] * slope[0] plus off[row] * slope[1] (tail and off may be NULL) reaches `bar`: where they are between start
+   and end, their products and those bounds, each [end - start]. Returns how many. `mask` (or NULL) says which rows of
+   codes count. */
+__attribute__((target(AVX512))) EXPORT size_t ce_dots(const int8_t *codes, size_t width, const int64_t *list, size_t start,
+                                                      size_t end, const int8_t *query, const float *scales,
+                                                      const float *tail, const float *off, const float *slope, float bar,
+                                                      const uint8_t *mask, int64_t *rows, float *products, float *bounds) {
+    work w = {codes, query, width, list, end, {0, 0}, {scales[0], scales[1]}};
+    size_t padded = (width + 63) / 64 * 64, count = 0;
+    for (int part = 0; part < 2; part++)
+        for (size_t col = 0; col < width; col++) w.less[part] += 128 * (int32_t)query[(size_t)part * padded + col];
+    for (size_t at = start; at < end; at += ROWS) {
+        float values[ROWS], uppers[ROWS];
+        __m128 value = rough(&w, at), upper = value;
+        __mmask8 mine = end - at >= ROWS ? 15 : (__mmask8)((1u << (end - at)) - 1);
+        if (list) {
+            _mm_storeu_ps(uppers, value);
+            for (size_t r = 0; r < ROWS && at + r < end; r++) {
+                if (tail) uppers[r] += tail[list[at + r]] * slope[0];
+                if (off) uppers[r] += off[list[at + r]] * slope[1];
+            }
+            upper = _mm_loadu_ps(uppers);
+        } else {
+            if (tail) upper = _mm_add_ps(upper, _mm_mul_ps(_mm_maskz_loadu_ps(mine, tail + at), _mm_set1_ps(slope[0])));
+            if (off) upper = _mm_add_ps(upper, _mm_mul_ps(_mm_maskz_loadu_ps(mine, off + at), _mm_set1_ps(slope[1])));
+        }
+        mine &= _mm_cmp_ps_mask(upper, _mm_set1_ps(bar), _CMP_NLT_UQ);
+        if (!mine) continue;
+        _mm_storeu_ps(values, value);
+        _mm_storeu_ps(uppers, upper);
+        for (size_t r = 0; r < ROWS; r++) {
+            size_t row = at + r;
+            if (!(mine >> r & 1) || (mask && !mask[list ? (size_t)list[row] : row])) continue;
+            rows[count] = (int64_t)row, products[count] = values[r], bounds[count] = uppers[r];
+            count++;
+        }
+    }
+    return count;
+}

@@ -1,0 +1,211 @@
+"""Products of int8 rows with queries by the kernels, on as many threads as torch has; and which of them may matter.
+
+A call takes what `features` says that this machine has: `Dots` needs `BYTES`, `Tiles` needs `TILES`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from coembed.native import BYTES, TILES, features, library
+
+WIDEST = 1 << 17  # bytes of a row: sums of their products fit in 32 bits
+_BYTES = 64  # of a vector register, and of a row of a tile
+_ROWS = 16  # of a tile
+_LEAST = 1 << 20  # bytes of rows that are worth a thread
+
+T = TypeVar("T")
+
+
+class Dots:
+    """A query in two int8 parts `[2, W]`, which count `scales`, and its products with rows.
+
+    >>> from coembed.native import BYTES, features
+    >>> dots = Dots(torch.tensor([[2, 1], [0, 1]], dtype=torch.int8), (1.0, 0.5)) if features() & BYTES else None
+    >>> rows = torch.tensor([[1, 0], [3, 4]], dtype=torch.int8)
+    >>> dots is None or [x.tolist() for x in dots(rows, bar=5.0)] == [[1], [12.0], [12.0]]
+    True
+    """
+
+    def __init__(self, parts: Tensor, scales: tuple[float, float]) -> None:
+        assert features() & BYTES
+        self.width = parts.shape[1]
+        self.parts = pad(parts, (0, -self.width % _BYTES)).contiguous()
+        self.scales = torch.tensor(scales)
+
+    def __call__(
+        self,
+        codes: Tensor,
+        rows: Tensor | None = None,
+        *,
+        bar: float = -torch.inf,
+        bounds: tuple[tuple[Tensor, float], ...] = (),
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows `[P]`, rising as they were given, whose upper bound reaches `bar`; their products, and those bounds.
+
+        `rows` says which of `codes` `[N, W]` (None: all). The bound is the product plus, of each of up to two `bounds`,
+        a vector `[N]` times a factor. `mask` `[N]` says which rows count.
+        """
+        native, (codes, *some) = library(), _kept(codes, *(values for values, _ in bounds))
+        assert native is not None and codes.shape[1] == self.width <= WIDEST
+        listed, mask = (None if x is None else x.contiguous() for x in (rows, mask))
+        total = len(codes) if listed is None else len(listed)
+        found, values, uppers = torch.empty(total, dtype=torch.long), torch.empty(total), torch.empty(total)
+        slopes = torch.tensor([*(slope for _, slope in bounds), 0.0, 0.0])
+        tail, off = [*map(_at, some), None, None][:2]
+
+        def run(start: int, end: int) -> slice:
+            count = native.ce_dots(
+                codes.data_ptr(),
+                self.width,
+                _at(listed),
+                start,
+                end,
+                self.parts.data_ptr(),
+                self.scales.data_ptr(),
+                tail,
+                off,
+                slopes.data_ptr(),
+                bar,
+                _at(mask),
+                *(x[start:].data_ptr() for x in (found, values, uppers)),
+            )
+            return slice(start, start + count)
+
+        parts = _shared(run, total, self.width)
+        where, values, uppers = (_joined([x[part] for part in parts]) for x in (found, values, uppers))
+        return (where if listed is None else listed[where]), values, uppers
+
+
+class Tiles:
+    """Queries `[B, W]` in int8, packed as the tiles want them, and their products with rows.
+
+    >>> from coembed.native import TILES, features
+    >>> tiles = Tiles(torch.tensor([[2, 1], [0, 1]], dtype=torch.int8)) if features() & TILES else None
+    >>> tiles is None or tiles(torch.tensor([[3, 4]], dtype=torch.int8)).tolist() == [[10, 4]]
+    True
+    """
+
+    def __init__(self, queries: Tensor) -> None:
+        assert features() & TILES  # the system allows tiles only to those who have asked
+        self.queries, self.width = queries.shape
+        filled = pad(queries, (0, -self.width % _BYTES, 0, -self.queries % _ROWS))
+        tiles = filled.view(len(filled) // _ROWS, _ROWS, filled.shape[1] // _BYTES, _ROWS, 4)
+        self.packed = tiles.permute(0, 2, 3, 1, 4).contiguous()  # fours of a row side by side, for each query
+
+    def __call__(self, codes: Tensor, out: Tensor | None = None) -> Tensor:
+        """The products `[N, B]` with rows `[N, W]`, in int32; written to `out` if there is one."""
+        native, (codes,) = library(), _kept(codes)
+        assert native is not None and codes.shape[1] == self.width <= WIDEST
+        made = torch.empty(len(codes), self.queries, dtype=torch.int32) if out is None else out
+
+        def run(start: int, end: int) -> None:
+            copy, to = self._copy(), made[start:]
+            native.ce_products(
+                codes.data_ptr(),
+                self.width,
+                start,
+                end,
+                self.packed.data_ptr(),
+                self.queries,
+                copy.data_ptr(),
+                to.data_ptr(),
+            )
+
+        _shared(run, len(codes), self.width)
+        return made
+
+    def best(
+        self,
+        codes: Tensor,
+        rest: Tensor,
+        mask: Tensor | None,
+        k: int,
+        norm: Tensor,
+        gap: Tensor,
+        bar: Tensor,
+        room: int,
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Pairs that may be among the k best: queries `[P]`, rows `[P]`, products `[P]`.
+
+        A pair's true score lies within `norm[query] * rest[row]` of its product, give or take `gap[query] / 2`, all in
+        units of the products; what can't reach the `bar` `[B]`, which the k-th best lower bound raises, is left out.
+        None if more than `room` pairs were left. `rest` and `mask` are `[N]`, norm, gap and bar `[B]`.
+        """
+        native, (codes, rest) = library(), _kept(codes, rest)
+        assert native is not None and codes.shape[1] == self.width <= WIDEST and len(codes) < 1 << 31
+        mask = None if mask is None else mask.contiguous()
+        norm, gap = norm.double().contiguous(), gap.double().contiguous()
+
+        def run(start: int, end: int) -> tuple[Tensor, Tensor, Tensor] | None:
+            pairs = torch.empty(3, room, dtype=torch.int32)
+            raised, best, copy = bar.double().clone(), torch.full((self.queries, k), -torch.inf).double(), self._copy()
+            count = native.ce_scan(
+                codes.data_ptr(),
+                self.width,
+                start,
+                end,
+                self.packed.data_ptr(),
+                self.queries,
+                k,
+                rest.data_ptr(),
+                _at(mask),
+                *(x.data_ptr() for x in (norm, gap, raised, best, copy)),
+                room,
+                *(x.data_ptr() for x in pairs),
+            )
+            return None if count < 0 else (pairs[:, :count], raised, best)
+
+        parts = _shared(run, len(codes), self.width)
+        whole = [part for part in parts if part is not None]
+        if len(whole) < len(parts) or not whole:
+            return None
+        bars = torch.stack([bar, *(raised for _, raised, _ in whole)]).amax(0)
+        if k and len(whole) > 1:  # together the threads know more
+            lowest = torch.cat([best for _, _, best in whole], 1).topk(k, dim=1).values[:, -1]
+            bars = torch.maximum(bars, lowest - gap)
+        rows, queries, values = torch.cat([pairs for pairs, _, _ in whole], 1).long()
+        kept = values + norm[queries] * rest[rows] + 1 >= bars[queries]  # less than 1 is left to rounding
+        return queries[kept], rows[kept], values[kept]
+
+    def _copy(self) -> Tensor:
+        """Room for the last rows, which are read with zeros after them."""
+        return torch.empty(_ROWS * -(-self.width // _BYTES) * _BYTES, dtype=torch.int8)
+
+
+def _kept(*given: Tensor) -> list[Tensor]:
+    """As they lie in memory, one row after another."""
+    return [x.contiguous() for x in given]
+
+
+def _at(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.zeros(0)
+
+
+def _shared(run: Callable[[int, int], T], rows: int, width: int) -> list[T]:
+    """What `run` gives for parts of the rows, one for each of torch's threads where they are worth it, in order."""
+    threads = max(1, min(torch.get_num_threads(), rows * width // _LEAST))
+    size = -(-rows // (threads * _ROWS)) * _ROWS
+    parts = [(start, min(rows, start + size)) for start in range(0, rows, size)] if rows else []
+    if len(parts) < 2:
+        return [run(*part) for part in parts]
+    return list(_pool(os.getpid(), threads).map(lambda part: run(*part), parts))
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads of this process: a fork does not inherit them."""
+    return ThreadPoolExecutor(threads, "coembed-products")
