@@ -11,7 +11,7 @@ PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 TESTS := $(wildcard tests plugins/*/tests)
 # Named after what it was made from: a changed or new pyproject sets up again, a mere checkout or touch does not.
-NATIVE := $(wildcard core/coembed/native/*.[ch]) tools/build_native.py
+NATIVE := $(wildcard core/coembed/native/*.[ch]) core/build_native.py
 STAMP := .venv/.setup-$(shell cat constraints.txt $(PROJECTS) $(NATIVE) | cksum | cut -d' ' -f1)
 
 .PHONY: help setup demo test third-party test-all lint docs wheels bench clean

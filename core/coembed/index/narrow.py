@@ -10,18 +10,23 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from coembed import native
 from coembed.embedding import Embedding
 from coembed.index.found import Found
 from coembed.index.segment import Segment
-from coembed.index.sketch import Codes, Head, Sketch, quantise
+from coembed.index.sketch import Codes, Head, Sketch
+from coembed.native.products import WIDEST, Dots
 
 FEW = 4  # queries, up to which one by one beats all at once
 _CHUNK = 1 << 15  # rows taken at once: what is made of them stays in cache
 _READ = 1 << 12  # rows read one by one at once
-_GROUP = 32  # rows of which the best is looked at first
+_FIRST = 1 << 13  # rows that are looked at first, for a floor
 _SEEDS = 32  # rows beyond k that are scored first, for a floor
+
+Bounds = tuple[tuple[Tensor, float], ...]  # vectors over a segment's rows, and how much of each is added
 
 
 def narrow(
@@ -29,57 +34,67 @@ def narrow(
 ) -> Iterator[Tensor]:
     """Rows that may be among the best of query `at`, in batches; `found` raises its floor between them."""
     query = q.values[at].sum(0)
-    norm, noise = float(query.norm()), made.noise()
-    wide, directions = query.double(), head.directions.double()
+    wide, directions = query.double(), head.wide
     along = (wide @ directions).float()
     across = wide - directions @ along.double()  # the part that the directions don't span
-    base = float(wide @ made.mean.double())
-    noise = norm * (noise + len(query) * 1e-7 * made.longest)  # and of directions that are not quite of length 1
-    product, rough = _Product(head.codes, along), torch.empty(len(segment))
-    for start in range(0, len(rough), _CHUNK):
-        product(head.codes.values[start : start + _CHUNK], rough[start : start + _CHUNK])
-    if mask is not None:
-        rough.masked_fill_(~mask, -torch.inf)
-    seeds = _best(rough, min(found.k + _SEEDS, len(rough)))
-    yield seeds
-    rough[seeds] = -torch.inf
-    bar, scratch, parts = _floor(found, at) - base - product.error - noise, torch.empty(_CHUNK), []
-    for start in range(0, len(rough), _CHUNK):
-        some = slice(start, start + _CHUNK)
-        upper = torch.add(rough[some], head.tail[some], alpha=float(across.norm()), out=scratch[: len(rough) - start])
-        parts.append(_above(upper.add_(head.off[some], alpha=float(along.norm())), bar) + start)
-    left = torch.cat(parts)
+    base, norm = float(wide @ made.mean.double()), float(wide.norm())
+    noise = norm * (made.noise() + len(query) * 1e-7 * made.longest)  # and of directions not quite of length 1
+    product, some = _Product(head.codes, along), found.k + _SEEDS
+    bounds = ((head.tail, float(across.norm())), (head.off, float(along.norm())))
+
+    def bar() -> float:
+        return float(found.floor[at]) - base - product.error - noise
+
+    seeds = torch.zeros(0, dtype=torch.long)
+    if found.floor[at] == -torch.inf:
+        rows, rough, _ = product(max(_FIRST, 4 * some), -torch.inf, bounds, mask)
+        seeds = rows[_best(rough, some)]
+        yield seeds
+    rows, rough, upper = product(len(segment), bar(), bounds, mask)
+    if len(seeds):
+        new = _without(rows, seeds)
+        rows, rough, upper = rows[new], rough[new], upper[new]
+    if len(rows) > max(_READ, 4 * some):  # a better floor is worth more than it costs
+        first = _best(rough, some)
+        yield rows[first]
+        upper[first] = -torch.inf
+        rows = rows[upper >= _below(bar())]
     # The step before ruled out nearly all: what is left is read row by row.
-    product, rough = _Product(made.codes, query), torch.empty(len(left))
-    codes = torch.empty(_READ, len(query), dtype=torch.int8)
-    for start in range(0, len(left), _READ):
-        near = left[start : start + _READ]
-        product(torch.index_select(made.codes.values, 0, near, out=codes[: len(near)]), rough[start : start + _READ])
-    upper = torch.add(rough, made.rest[left], alpha=norm)
-    first = rough.topk(min(found.k, len(left))).indices
-    yield left[first]
-    upper[first] = -torch.inf
-    yield left[_above(upper, _floor(found, at) - base - product.error - noise)]
+    product = _Product(made.codes, query)
+    rows, rough, upper = product(rows, bar(), ((made.rest, norm),))
+    if len(rows) > some:
+        first = _best(rough, found.k)
+        yield rows[first]
+        upper[first] = -torch.inf
+        rows = rows[upper >= _below(bar())]
+    if len(rows):
+        yield rows
 
 
 def _best(rough: Tensor, count: int) -> Tensor:
-    """About the best `count` rows, and surely some of them: those of the groups whose best is high."""
-    if len(rough) >= 64 * _GROUP * count:
-        groups = rough[: len(rough) // _GROUP * _GROUP].view(-1, _GROUP)
-        best = groups.amax(1).topk(count).indices
-        rows = best * _GROUP + groups[best].argmax(1)
-    else:
-        rows = rough.topk(count).indices
-    return rows[rough[rows] > -torch.inf]
+    return rough.topk(min(count, len(rough))).indices
 
 
-def _floor(found: Found, at: int) -> float:
-    return float(found.floor[at])
+def _without(rows: Tensor, seeds: Tensor) -> Tensor:
+    """Which of some rows, which rise, are not among others."""
+    kept = torch.ones(len(rows), dtype=torch.bool)
+    if len(rows):
+        at = torch.searchsorted(rows, seeds).clamp_max(len(rows) - 1)
+        kept[at[rows[at] == seeds]] = False
+    return kept
 
 
-def _above(upper: Tensor, bar: float) -> Tensor:
-    """Where upper bounds reach a bar; -inf never does."""
-    return torch.from_numpy(np.flatnonzero((upper >= max(bar, torch.finfo(torch.float32).min)).numpy()))
+def _below(bar: float) -> float:
+    """A bar in float32 that rounding has not raised; where a row is left out, its bound of -inf is below it."""
+    lowest = torch.finfo(torch.float32).min
+    return max(lowest, float(np.nextafter(np.float32(bar), np.float32(lowest))))
+
+
+def _rounded(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], float, NDArray[np.float32]]:
+    """A vector's int8 codes, their step, and what rounding left over; of one vector faster than `quantise`."""
+    step = np.maximum(np.abs(x).max() / np.float32(127), np.float32(1e-30))
+    codes = np.rint(x / step)
+    return codes.astype(np.int8), float(step), x - codes * step
 
 
 class _Product:
@@ -89,15 +104,41 @@ class _Product:
     """
 
     def __init__(self, kind: Codes, query: Tensor) -> None:
-        high, step, _ = quantise(query[None])
-        low, fine, rest = quantise(query[None] - high * step[:, None])
-        self.parts = torch.cat([high, low]).T
-        self.scales = float(step) * kind.step, float(fine) * kind.step
-        self.error = float(rest) * kind.longest
-        self.scratch = torch.empty(_CHUNK, 2, dtype=torch.int32)  # one place: fresh memory costs as much as the product
+        high, step, left = _rounded(query.numpy())
+        low, fine, left = _rounded(left)
+        parts = torch.from_numpy(np.stack([high, low]))
+        self.codes, self.scales = kind.values, (step * kind.step, fine * kind.step)
+        self.error = float(np.linalg.norm(left)) * kind.longest
+        fast = native.features() & native.BYTES and len(query) <= WIDEST
+        self.dots = Dots(parts, self.scales) if fast else None
+        self.parts = parts.T
 
-    def __call__(self, codes: Tensor, out: Tensor) -> None:
-        """Write the products `[N]` with codes `[N, W]` to `out`."""
-        raw = torch._int_mm(codes, self.parts, out=self.scratch[: len(codes)])
-        torch.mul(raw[:, 0], self.scales[0], out=out)
-        out.add_(raw[:, 1] * self.scales[1])
+    def __call__(
+        self, rows: int | Tensor, bar: float, bounds: Bounds, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Those whose product plus bounds reaches a bar, of rows `[N]` or of the first so many; the products; the sums."""
+        if self.dots is None:
+            return self._plain(rows, bar, bounds, mask)
+        if isinstance(rows, Tensor):
+            return self.dots(self.codes, rows, bar=_below(bar), bounds=bounds, mask=mask)
+        return self.dots(self.codes[:rows], bar=_below(bar), bounds=bounds, mask=mask)
+
+    def _plain(
+        self, rows: int | Tensor, bar: float, bounds: Bounds, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by torch's operations, some rows at a time."""
+        none, listed = torch.zeros(0), isinstance(rows, Tensor)
+        parts = [(none.long(), none, none)]
+        every = rows if isinstance(rows, Tensor) else torch.arange(min(rows, len(self.codes)))
+        for some in every.split(_READ if listed else _CHUNK):
+            raw = torch._int_mm(self.codes[some] if listed else self.codes[some[0] : some[0] + len(some)], self.parts)
+            values = raw[:, 0] * self.scales[0] + raw[:, 1] * self.scales[1]
+            upper = values
+            for vector, slope in bounds:
+                upper = torch.add(upper, vector[some], alpha=slope)
+            if mask is not None:
+                upper = upper.masked_fill(~mask[some], -torch.inf)
+            near = torch.from_numpy(np.flatnonzero((upper >= _below(bar)).numpy()))
+            parts.append((some[near], values[near], upper[near]))
+        found, products, uppers = (torch.cat(part) for part in zip(*parts, strict=True))
+        return found, products, uppers

@@ -15,7 +15,7 @@ q.(x - m) = V'q.w + V'q.(V'(x - m) - w) + q'.x', where ' on the right are the pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -48,6 +48,11 @@ class Head:
     directions: Tensor
     off: Tensor
     tail: Tensor
+
+    @cached_property
+    def wide(self) -> Tensor:
+        """The directions in float64: a query is turned without an error that would count."""
+        return self.directions.double()
 
 
 @dataclass(frozen=True, eq=False)

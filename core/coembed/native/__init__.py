@@ -1,6 +1,6 @@
 """Kernels in C for the two things that take all the time: products of float matrices, and of bytes.
 
-They are compiled when coembed is installed (see tools/build_native.py) and used where the machine has the instructions.
+They are compiled when coembed is installed (see core/build_native.py) and used where the machine has the instructions.
 Without a compiler, on another machine, or with COEMBED_NATIVE=0, torch's own operations do the same work.
 """
 

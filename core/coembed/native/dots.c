@@ -61,6 +61,34 @@ __attribute__((target(AVX512))) static inline __m128 rough(const work *w, size_t
                       _mm_mul_ps(_mm_cvtepi32_ps(two), _mm_set1_ps(w->scales[1])));
 }
 
+/* Numbers of sixteen rows, one after another or as they are listed. */
+__attribute__((target(AVX512))) static inline __m512 facts(const float *from, const int64_t *list, size_t at,
+                                                          __mmask16 mine) {
+    if (!list) return _mm512_maskz_loadu_ps(mine, from + at);
+    __m512i low = _mm512_maskz_loadu_epi64((__mmask8)mine, list + at);
+    __m512i high = _mm512_maskz_loadu_epi64((__mmask8)(mine >> 8), list + at + 8);
+    __m256 zero = _mm256_setzero_ps();
+    __m256 first = _mm512_mask_i64gather_ps(zero, (__mmask8)mine, low, from, 4);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(first),
+                              _mm512_mask_i64gather_ps(zero, (__mmask8)(mine >> 8), high, from, 4), 1);
+}
+
+/* Writes the chosen ones of sixteen rows, their products and their bounds one after another, without a branch for each:
+   which are chosen nobody can foresee. Returns how many. */
+__attribute__((target(AVX512))) static inline size_t write(__mmask16 chosen, size_t at, __m512 value, __m512 upper,
+                                                          int64_t *rows, float *products, float *bounds) {
+    __m512i low = _mm512_add_epi64(_mm512_set1_epi64((long long)at), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+    __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(8));
+    unsigned count = (unsigned)__builtin_popcount(chosen), first = (unsigned)__builtin_popcount(chosen & 255);
+    __mmask16 filled = (__mmask16)((1u << count) - 1);
+    _mm512_mask_storeu_ps(products, filled, _mm512_maskz_compress_ps(chosen, value));
+    _mm512_mask_storeu_ps(bounds, filled, _mm512_maskz_compress_ps(chosen, upper));
+    _mm512_mask_storeu_epi64(rows, (__mmask8)((1u << first) - 1), _mm512_maskz_compress_epi64((__mmask8)chosen, low));
+    _mm512_mask_storeu_epi64(rows + first, (__mmask8)((1u << (count - first)) - 1),
+                             _mm512_maskz_compress_epi64((__mmask8)(chosen >> 8), high));
+    return count;
+}
+
 /* Rows start to end, of `list` or, where that is NULL, of codes [., width] themselves. Those whose product plus
    tail[row] * slope[0] plus off[row] * slope[1] (tail and off may be NULL) reaches `bar`: where they are between start
    and end, their products and those bounds, each [end - start]. Returns how many. `mask` (or NULL) says which rows of
@@ -73,31 +101,20 @@ __attribute__((target(AVX512))) EXPORT size_t ce_dots(const int8_t *codes, size_
     size_t padded = (width + 63) / 64 * 64, count = 0;
     for (int part = 0; part < 2; part++)
         for (size_t col = 0; col < width; col++) w.less[part] += 128 * (int32_t)query[(size_t)part * padded + col];
-    for (size_t at = start; at < end; at += ROWS) {
-        float values[ROWS], uppers[ROWS];
-        __m128 value = rough(&w, at), upper = value;
-        __mmask8 mine = end - at >= ROWS ? 15 : (__mmask8)((1u << (end - at)) - 1);
-        if (list) {
-            _mm_storeu_ps(uppers, value);
-            for (size_t r = 0; r < ROWS && at + r < end; r++) {
-                if (tail) uppers[r] += tail[list[at + r]] * slope[0];
-                if (off) uppers[r] += off[list[at + r]] * slope[1];
-            }
-            upper = _mm_loadu_ps(uppers);
-        } else {
-            if (tail) upper = _mm_add_ps(upper, _mm_mul_ps(_mm_maskz_loadu_ps(mine, tail + at), _mm_set1_ps(slope[0])));
-            if (off) upper = _mm_add_ps(upper, _mm_mul_ps(_mm_maskz_loadu_ps(mine, off + at), _mm_set1_ps(slope[1])));
-        }
-        mine &= _mm_cmp_ps_mask(upper, _mm_set1_ps(bar), _CMP_NLT_UQ);
-        if (!mine) continue;
-        _mm_storeu_ps(values, value);
-        _mm_storeu_ps(uppers, upper);
-        for (size_t r = 0; r < ROWS; r++) {
-            size_t row = at + r;
-            if (!(mine >> r & 1) || (mask && !mask[list ? (size_t)list[row] : row])) continue;
-            rows[count] = (int64_t)row, products[count] = values[r], bounds[count] = uppers[r];
-            count++;
-        }
+    for (size_t at = start; at < end; at += 4 * ROWS) {
+        float values[4 * ROWS] __attribute__((aligned(64)));
+        for (size_t r = 0; r < 4 * ROWS; r += ROWS)
+            if (at + r < end) _mm_store_ps(values + r, rough(&w, at + r));
+        __mmask16 mine = end - at >= 16 ? 0xffff : (__mmask16)((1u << (end - at)) - 1);
+        __m512 value = _mm512_maskz_load_ps(mine, values), upper = value;
+        if (tail) upper = _mm512_add_ps(upper, _mm512_mul_ps(facts(tail, list, at, mine), _mm512_set1_ps(slope[0])));
+        if (off) upper = _mm512_add_ps(upper, _mm512_mul_ps(facts(off, list, at, mine), _mm512_set1_ps(slope[1])));
+        mine = _mm512_mask_cmp_ps_mask(mine, upper, _mm512_set1_ps(bar), _CMP_NLT_UQ);
+        if (mask)
+            for (size_t r = 0; r < 16 && at + r < end; r++)
+                mine &= (__mmask16) ~((unsigned)!mask[list ? (size_t)list[at + r] : at + r] << r);
+        size_t more = write(mine, at, value, upper, rows + count, products + count, bounds + count);
+        count += more;
     }
     return count;
 }

@@ -82,7 +82,7 @@ class Dots:
             return slice(start, start + count)
 
         parts = _shared(run, total, self.width)
-        where, values, uppers = (_joined([x[part] for part in parts]) for x in (found, values, uppers))
+        where, values, uppers = (_joined(x, parts) for x in (found, values, uppers))
         return (where if listed is None else listed[where]), values, uppers
 
 
@@ -191,8 +191,8 @@ def _at(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.zeros(0)
+def _joined(x: Tensor, parts: list[slice]) -> Tensor:
+    return x[parts[0]] if len(parts) == 1 else torch.cat([x[:0], *(x[part] for part in parts)])
 
 
 def _shared(run: Callable[[int, int], T], rows: int, width: int) -> list[T]:

@@ -13,7 +13,8 @@ __all__ = ["busy", "cores", "facts", "highest", "load_average", "versions"]
 
 
 def facts() -> dict[str, Any]:
-    """The machine in words and numbers: system, processor, cores that this process may use, memory in GiB.
+    """The machine in words and numbers: system, processor, cores that this process may use, memory in GiB,
+    and which of coembed's kernels run here.
 
     >>> facts()["cores"] >= 1
     True
@@ -23,7 +24,16 @@ def facts() -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores(),
         "memory_gib": _memory(),
+        "kernels": _kernels(),
     }
+
+
+def _kernels() -> str:
+    """What coembed's compiled kernels can do here."""
+    from coembed import native
+
+    known = {native.BYTES: "bytes (AVX-512)", native.TILES: "tiles (AMX)"}
+    return ", ".join(name for bit, name in known.items() if native.features() & bit) or "none"
 
 
 def cores() -> int:

@@ -101,7 +101,8 @@ class Report:
         for row in self.rows:
             table.add_row(*(_cell(row.get(column)) for column in columns))
         console.print(table)
-        console.print(", ".join(f"{name} {version or 'missing'}" for name, version in data["versions"].items()))
+        versions = ", ".join(f"{name} {version or 'missing'}" for name, version in data["versions"].items())
+        console.print(f"{versions}; kernels: {on['kernels']}")
         for aim in data["aims"]:
             value, bound = _cell(aim["value"]), f"at {'least' if aim['least'] else 'most'} {_cell(aim['aim'])}"
             console.print(f"aim {aim['name']}: {value}, {bound}: {_verdict(aim['met'])}")
