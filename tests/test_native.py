@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -229,3 +231,63 @@ def test_a_failing_compiler_costs_the_kernels_only(tmp_path: Path, monkeypatch, 
     assert not compiled(tmp_path, tmp_path / "kernels.so")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.c"]
     assert "torch's own operations" in capsys.readouterr().err
+
+
+@tiles
+@pytest.mark.slow
+def test_kernels_stay_within_their_memory(tmp_path: Path):
+    """All tests of kernels again, compiled with gcc's checks of addresses and of undefined behaviour."""
+    library = shutil.which("gcc") and subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
+    if not library or not Path(library).is_file():
+        pytest.skip("needs gcc with libasan")
+    sources = sorted(Path(native.__file__).parent.glob("*.c"))
+    flags = [
+        "-O1",
+        "-g",
+        "-std=c11",
+        "-shared",
+        "-fPIC",
+        "-pthread",
+        "-fvisibility=hidden",
+        "-fsanitize=address,undefined",
+    ]
+    subprocess.run(
+        ["gcc", *flags, "-fno-sanitize-recover=undefined", "-o", tmp_path / native.FILE, *sources], check=True
+    )
+    run = (
+        "import sys, pytest, coembed.native as native\n"
+        f"native.__file__ = {str(tmp_path / '__init__.py')!r}\n"
+        "assert native.features() & native.TILES\n"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-m', 'not slow', *sys.argv[1:]]))\n"
+    )
+    tests = [path for path in sorted(Path(__file__).parent.glob("test_native*.py"))]
+    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
+    skipped = "not without and not failing and not no_library"  # those start or build something of their own
+    done = subprocess.run(
+        [sys.executable, "-c", run, *tests, "-k", skipped], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+@tiles
+def test_a_thread_that_ends_gives_its_memory_back():
+    body, x = Transformer(TransformerConfig(dim=64, heads=2, layers=1)).eval(), torch.randn(3000, 64)
+
+    def work() -> None:
+        with torch.no_grad(), kernels():
+            through(_layers(body), x, [(1, 3000)])
+
+    def grown(count: int) -> int:
+        before = _resident()
+        for _ in range(count):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        return _resident() - before
+
+    grown(3)
+    assert grown(20) < 20 << 20  # of 20 times about 10 MB
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,19 +1,6 @@
 /* y = x W' + b: weights laid out for the tiles once, then products with any rows. */
 #include "product.h"
 
-#include <stdlib.h>
-
-char *scratch(size_t bytes) {
-    static _Thread_local char *kept;
-    static _Thread_local size_t size;
-    if (size < bytes) {
-        free(kept);
-        kept = aligned_alloc(64, up(bytes, 64));
-        size = kept ? bytes : 0;
-    }
-    return kept;
-}
-
 /* Bytes that `ce_pack` writes for weights [m, k] in so many parts. */
 EXPORT size_t ce_packed_size(size_t m, size_t k, int parts) { return up(m, PAIR) * row_bytes(k, parts); }
 
