@@ -95,6 +95,8 @@ def test_a_changed_weight_is_read_anew():
         layer.bias.zero_()
         after = layer(x)
         assert torch.allclose(after, x @ layer.weight.T, atol=1e-5) and not torch.allclose(before, after)
+        layer.weight.data.mul_(2)  # behind torch's back
+        assert torch.allclose(layer(x), 2 * after, atol=1e-5)
         layer.weight.data = torch.zeros(5, 8)
         assert layer(x).abs().max() == 0
 

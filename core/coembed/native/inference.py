@@ -49,6 +49,7 @@ class _Packed:
     bias: Tensor
 
 
+_SEEN = 32  # values of a weight that are looked at
 _here = threading.local()  # `depth`, of contexts that this thread is in
 _lock = threading.Lock()
 _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -80,12 +81,14 @@ class _Linears(TorchFunctionMode):
 
 def _fits(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether the kernel gives what torch would: plain tensors on the CPU of one type, and nobody wants a gradient."""
-    given = [input, weight] if bias is None else [input, weight, bias]
+    weights = [weight] if bias is None else [weight, bias]
+    given = [input, *weights]
     return (
-        all(type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in given)
-        and weight.dtype in PARTS
+        weight.dtype in PARTS
+        and all(map(plain, weights))
+        and type(input) in (Tensor, torch.nn.Parameter)
+        and input.device.type == "cpu"
         and len({x.dtype for x in given}) == 1
-        and not weight.is_inference()  # nothing would tell that it changed
         and weight.dim() == 2
         and input.dim() > 0
         and input.shape[-1] == weight.shape[1] > 0
@@ -94,6 +97,21 @@ def _fits(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
+
+
+def plain(weight: Tensor) -> bool:
+    """Whether a weight is an ordinary tensor on the CPU, and one that would tell that it changed."""
+    return type(weight) in (Tensor, torch.nn.Parameter) and weight.device.type == "cpu" and not weight.is_inference()
+
+
+def state_of(weight: Tensor) -> tuple[object, ...]:
+    """What changes with a weight's values: where it lies, torch's count of changes, and a few of the values.
+
+    The count alone does not see what was done to `weight.data`, as some optimizers and averages do; those change
+    nearly all values, so a few tell.
+    """
+    some = weight.detach().flatten()[:: max(1, weight.numel() // _SEEN)] if weight.is_contiguous() else weight[:0]
+    return weight.data_ptr(), weight._version, weight.dtype, some.tolist()
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -120,7 +138,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 def _pack(weight: Tensor, bias: Tensor | None) -> _Packed:
     """The packed weights; made when first asked for, and anew when the layer has changed."""
-    state = (weight.data_ptr(), weight._version, weight.dtype, None if bias is None else (id(bias), bias._version))
+    state = (state_of(weight), None if bias is None else state_of(bias))
     found: _Packed | None = _packed.get(weight)
     if found is None or found.state != state:
         with _lock:

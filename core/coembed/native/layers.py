@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coembed.native import library
-from coembed.native.inference import PARTS, active, packed
+from coembed.native.inference import PARTS, active, packed, plain, state_of
 
 _SIZES = ("dim", "heads", "hidden", "parts", "post")
 _WEIGHTS = ("qkv", "output", "up", "down")
@@ -108,16 +108,11 @@ def _fits(layer: Layer, x: Tensor) -> bool:
     )
 
 
-def plain(tensor: Tensor) -> bool:
-    """Whether a weight is an ordinary tensor on the CPU that tells when it changes."""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and not tensor.is_inference()
-
-
 @dataclass(frozen=True, eq=False)
 class _Made:
     """A layer as the kernel reads it, the tensors that keep it in memory, and whether they are still the layer's."""
 
-    state: tuple[tuple[int, int], ...]
+    state: tuple[tuple[object, ...], ...]
     struct: _Struct
     tensors: list[Tensor]
 
@@ -127,7 +122,7 @@ _kept: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()  # by the layer
 
 
 def _made(layer: Layer) -> _Made:
-    state = tuple((tensor.data_ptr(), tensor._version) for tensor in layer.tensors())
+    state = tuple(map(state_of, layer.tensors()))
     found = _kept.get(layer.up)
     if found is None or found.state != state:
         with _lock:
@@ -137,7 +132,7 @@ def _made(layer: Layer) -> _Made:
     return found
 
 
-def _make(layer: Layer, state: tuple[tuple[int, int], ...]) -> _Made:
+def _make(layer: Layer, state: tuple[tuple[object, ...], ...]) -> _Made:
     tensors = [tensor.detach() for tensor in layer.tensors()]
     weights, biases = tensors[:12:2], tensors[1:12:2]
     matrices = [packed(each) for each in (torch.cat(weights[:3]), *weights[3:])]
