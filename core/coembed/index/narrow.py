@@ -51,14 +51,13 @@ def narrow(
         seeds = rows[_best(rough, some)]
         yield seeds
     rows, rough, upper = product(len(segment), bar(), bounds, mask)
-    if len(seeds):
-        new = _without(rows, seeds)
-        rows, rough, upper = rows[new], rough[new], upper[new]
+    known = _among(rows, seeds)
+    rough[known] = upper[known] = -torch.inf
     if len(rows) > max(_READ, 4 * some):  # a better floor is worth more than it costs
         first = _best(rough, some)
         yield rows[first]
         upper[first] = -torch.inf
-        rows = rows[upper >= _below(bar())]
+    rows = rows[_above(upper, bar())]
     # The step before ruled out nearly all: what is left is read row by row.
     product = _Product(made.codes, query)
     rows, rough, upper = product(rows, bar(), ((made.rest, norm),))
@@ -66,7 +65,7 @@ def narrow(
         first = _best(rough, found.k)
         yield rows[first]
         upper[first] = -torch.inf
-        rows = rows[upper >= _below(bar())]
+        rows = rows[_above(upper, bar())]
     if len(rows):
         yield rows
 
@@ -75,13 +74,15 @@ def _best(rough: Tensor, count: int) -> Tensor:
     return rough.topk(min(count, len(rough))).indices
 
 
-def _without(rows: Tensor, seeds: Tensor) -> Tensor:
-    """Which of some rows, which rise, are not among others."""
-    kept = torch.ones(len(rows), dtype=torch.bool)
-    if len(rows):
-        at = torch.searchsorted(rows, seeds).clamp_max(len(rows) - 1)
-        kept[at[rows[at] == seeds]] = False
-    return kept
+def _among(rows: Tensor, few: Tensor) -> Tensor:
+    """Where a few rows are among others, which rise."""
+    at = torch.searchsorted(rows, few).clamp_max(max(0, len(rows) - 1))
+    return at[rows[at] == few] if len(rows) else at[:0]
+
+
+def _above(upper: Tensor, bar: float) -> Tensor:
+    """Where upper bounds reach a bar; several times as fast as a mask where few do."""
+    return torch.from_numpy(np.flatnonzero((upper >= _below(bar)).numpy()))
 
 
 def _below(bar: float) -> float:
@@ -112,11 +113,13 @@ class _Product:
         fast = native.features() & native.BYTES and len(query) <= WIDEST
         self.dots = Dots(parts, self.scales) if fast else None
         self.parts = parts.T
+        # One place for all products: fresh memory costs as much as they do.
+        self.scratch = torch.empty(0 if fast else _CHUNK, 2, dtype=torch.int32)
 
     def __call__(
         self, rows: int | Tensor, bar: float, bounds: Bounds, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Those whose product plus bounds reaches a bar, of rows `[N]` or of the first so many; the products; the sums."""
+        """Rows whose product plus bounds reaches a bar, of `[N]` or of the first so many; products; these sums."""
         if self.dots is None:
             return self._plain(rows, bar, bounds, mask)
         if isinstance(rows, Tensor):
@@ -127,18 +130,18 @@ class _Product:
         self, rows: int | Tensor, bar: float, bounds: Bounds, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same by torch's operations, some rows at a time."""
-        none, listed = torch.zeros(0), isinstance(rows, Tensor)
+        none, total = torch.zeros(0), len(self.codes[:rows]) if isinstance(rows, int) else len(rows)
         parts = [(none.long(), none, none)]
-        every = rows if isinstance(rows, Tensor) else torch.arange(min(rows, len(self.codes)))
-        for some in every.split(_READ if listed else _CHUNK):
-            raw = torch._int_mm(self.codes[some] if listed else self.codes[some[0] : some[0] + len(some)], self.parts)
-            values = raw[:, 0] * self.scales[0] + raw[:, 1] * self.scales[1]
-            upper = values
+        for start in range(0, total, _CHUNK if isinstance(rows, int) else _READ):
+            some = slice(start, min(total, start + _CHUNK)) if isinstance(rows, int) else rows[start : start + _READ]
+            codes = self.codes[some] if isinstance(some, slice) else self.codes.index_select(0, some)
+            raw = torch._int_mm(codes, self.parts, out=self.scratch[: len(codes)])
+            upper = values = torch.mul(raw[:, 0], self.scales[0]).add_(raw[:, 1] * self.scales[1])
             for vector, slope in bounds:
                 upper = torch.add(upper, vector[some], alpha=slope)
             if mask is not None:
                 upper = upper.masked_fill(~mask[some], -torch.inf)
-            near = torch.from_numpy(np.flatnonzero((upper >= _below(bar)).numpy()))
-            parts.append((some[near], values[near], upper[near]))
+            near = _above(upper, bar)
+            parts.append((some[near] if isinstance(some, Tensor) else near + start, values[near], upper[near]))
         found, products, uppers = (torch.cat(part) for part in zip(*parts, strict=True))
         return found, products, uppers

@@ -192,7 +192,7 @@ class Coarse:
         self.scratch = torch.empty(0, len(flat), dtype=torch.int32)
 
     def pairs(self, found: Found, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor]] | None:
-        """Pairs of all rows that may be among the best, as `scan` gives them; None if they are not to be had at once."""
+        """Pairs of all rows that may be among the best, as `scan` gives them; None if they can't be had at once."""
         segment, made, k = self.segment, self.made, 0 if found.fixed else found.k
         first, end = 0, len(segment)
         if mask is not None and len(mask):
@@ -241,7 +241,7 @@ class Coarse:
 def _best_first(
     found: Found, queries: Tensor, rows: Tensor, lower: Tensor, upper: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs (queries `[P]`, rows `[P]`): the k that look best for each query, then those above the floor that they give."""
+    """Pairs (queries `[P]`, rows `[P]`): the k that look best for each query, then those above the floor they give."""
     order = torch.from_numpy(np.lexsort((-lower.numpy(), queries.numpy())))
     queries, rows, upper = queries[order], rows[order], upper[order]
     first = torch.arange(len(queries)) - torch.searchsorted(queries, queries) < found.k

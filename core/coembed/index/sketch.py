@@ -104,7 +104,7 @@ class Sketch:
 
 @cache
 def available() -> bool:
-    """Whether int8 matrices are multiplied exactly here: without kernels, some machines add in 16 bits, which overflow."""
+    """Whether int8 matrices are multiplied exactly: without kernels, some machines add in 16 bits, which overflow."""
     if native.features() & native.TILES:
         return True
     extreme = torch.full((64, 256), 127, dtype=torch.int8)
