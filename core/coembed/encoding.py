@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from coembed import native
 from coembed.arguments import items_list
 from coembed.embedding import Embedding
 from coembed.encoder import Encoder, OnError
@@ -29,6 +30,7 @@ from coembed.progress import bar
 Finish = Callable[[Embedding], Embedding]
 
 TOKENS = 128  # of an item of ordinary length: a batch without padding holds as many tokens as `batch_size` such items
+CACHED = 2048  # tokens at most on a CPU by torch: more leave the cache, and their memory is fresh for every operation
 LARGE = 100_000_000  # parameters from which on one batch is work enough for all threads
 AHEAD = 2  # batches in flight for each thread
 
@@ -123,6 +125,8 @@ class _Work:
             yield refused, lambda: Outcome([], None, bad)
         order = sorted(rows, key=lambda position: -len(rows[position]))
         budget, some, tokens = batch_size * TOKENS, list[int](), 0
+        if encoder.device.type == "cpu" and not native.features() & native.TILES:
+            budget = min(budget, CACHED)
         for position in order:
             if some and tokens + len(rows[position]) > budget:
                 yield some, lambda some=some: self._packed(encoder, some, rows)  # type: ignore[misc]
