@@ -24,7 +24,7 @@ FEW = 4  # queries, up to which one by one beats all at once
 _CHUNK = 1 << 15  # rows taken at once: what is made of them stays in cache
 _READ = 1 << 12  # rows read one by one at once
 _FIRST = 1 << 13  # rows that are looked at first, for a floor
-_SEEDS = 32  # rows beyond k that are scored first, for a floor
+_SEEDS = 16  # rows beyond k that are scored first, for a floor
 
 Bounds = tuple[tuple[Tensor, float], ...]  # vectors over a segment's rows, and how much of each is added
 
@@ -110,11 +110,12 @@ class _Product:
         parts = torch.from_numpy(np.stack([high, low]))
         self.codes, self.scales = kind.values, (step * kind.step, fine * kind.step)
         self.error = float(np.linalg.norm(left)) * kind.longest
-        fast = native.features() & native.BYTES and len(query) <= WIDEST
-        self.dots = Dots(parts, self.scales) if fast else None
+        self.dots: Dots | None = None
+        if native.features() & native.BYTES and len(query) <= WIDEST:
+            self.dots = Dots(parts, self.scales)
+            return
         self.parts = parts.T
-        # One place for all products: fresh memory costs as much as they do.
-        self.scratch = torch.empty(0 if fast else _CHUNK, 2, dtype=torch.int32)
+        self.scratch = torch.empty(_CHUNK, 2, dtype=torch.int32)  # one place: fresh memory costs as much as products
 
     def __call__(
         self, rows: int | Tensor, bar: float, bounds: Bounds, mask: Tensor | None = None

@@ -5,7 +5,7 @@
    eight bits: reading the rows is what takes the time, so the second costs nothing. */
 #include "native.h"
 
-enum { ROWS = 4, AHEAD = 32 }; /* rows at once; a list of rows is fetched so many rows ahead, a run so many lines */
+enum { ROWS = 4, AHEAD = 8, LINES = 16 }; /* rows at once; rows of a list fetched ahead, and lines of 64 bytes of a run */
 
 typedef struct {
     const int8_t *codes, *query; /* [., width]; [2][width filled up to 64] */
@@ -45,7 +45,7 @@ __attribute__((target(AVX512))) static inline __m128 rough(const work *w, size_t
         }
     }
     if (!w->list)
-        for (size_t col = 0; col < ROWS * w->width; col += 64) _mm_prefetch(row[0] + AHEAD * 64 + col, _MM_HINT_T0);
+        for (size_t col = 0; col < ROWS * w->width; col += 64) _mm_prefetch(row[0] + LINES * 64 + col, _MM_HINT_T0);
     for (size_t col = 0; col < padded; col += 64) {
         __mmask64 mask = w->width - col >= 64 ? ~0ull : (1ull << (w->width - col)) - 1;
         __m512i one = _mm512_loadu_si512(w->query + col), two = _mm512_loadu_si512(w->query + padded + col);

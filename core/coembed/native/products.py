@@ -192,7 +192,13 @@ def _at(x: Tensor | None) -> int | None:
 
 
 def _joined(x: Tensor, parts: list[slice]) -> Tensor:
-    return x[parts[0]] if len(parts) == 1 else torch.cat([x[:0], *(x[part] for part in parts)])
+    """Parts of a vector, moved together in place: each is after the one before it, and may overlap where it goes."""
+    count, values = 0, x.numpy()
+    for part in parts:
+        start, count = count, count + part.stop - part.start
+        if start != part.start:
+            values[start:count] = values[part]
+    return x[:count]
 
 
 def _shared(run: Callable[[int, int], T], rows: int, width: int) -> list[T]:
