@@ -21,12 +21,9 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "ce_pack": (None, [_POINTER, _INT, _SIZE, _SIZE, _INT, _POINTER]),
     "ce_linear": (_INT, [_POINTER, _INT, _SIZE, _SIZE, _POINTER, _INT, _SIZE, _POINTER, _POINTER]),
     "ce_layer": (_INT, [_POINTER, _SIZE, _POINTER, _POINTER]),
-    "ce_products": (None, [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER]),
-    "ce_scan": (
-        ctypes.c_int64,
-        [_POINTER, *[_SIZE] * 3, _POINTER, *[_SIZE] * 2, *[_POINTER] * 7, _SIZE, *[_POINTER] * 3],
-    ),
-    "ce_dots": (_SIZE, [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, *[_POINTER] * 5, _FLOAT, *[_POINTER] * 4]),
+    "ce_products": (None, [_POINTER, *[_SIZE] * 3, _POINTER, _SIZE, *[_POINTER] * 2]),
+    "ce_scan": (None, [_POINTER, *[_SIZE] * 3, _POINTER, *[_SIZE] * 2, *[_POINTER] * 7, _SIZE, *[_POINTER] * 2]),
+    "ce_dots": (None, [_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, *[_POINTER] * 5, _FLOAT, *[_POINTER] * 5]),
 }
 
 

@@ -3,7 +3,9 @@
    The instruction multiplies unsigned with signed bytes: a row's are made unsigned by adding 128, and 128 times the sum
    of the query is taken off in the end. All is exact in int32, which may wrap on the way. The query comes in two parts of
    eight bits: reading the rows is what takes the time, so the second costs nothing. */
+#define _GNU_SOURCE
 #include "native.h"
+#include "team.h"
 
 enum { ROWS = 4, AHEAD = 8, LINES = 16 }; /* rows at once; rows of a list fetched ahead, and lines of 64 bytes of a run */
 
@@ -11,9 +13,15 @@ typedef struct {
     const int8_t *codes, *query; /* [., width]; [2][width filled up to 64] */
     size_t width;
     const int64_t *list; /* NULL: a run of rows */
-    size_t end;
+    size_t n, end;
     int32_t less[2]; /* 128 times the sum of each part */
-    float scales[2];
+    float scales[2], slope[2], bar;
+    const float *tail, *off;
+    const uint8_t *mask;
+    size_t size; /* rows of a part */
+    int64_t *rows;
+    float *products, *bounds;
+    size_t *counts;
 } work;
 
 /* The sums of four vectors. */
@@ -89,32 +97,41 @@ __attribute__((target(AVX512))) static inline size_t write(__mmask16 chosen, siz
     return count;
 }
 
-/* Rows start to end, of `list` or, where that is NULL, of codes [., width] themselves. Those whose product plus
-   tail[row] * slope[0] plus off[row] * slope[1] (tail and off may be NULL) reaches `bar`: where they are between start
-   and end, their products and those bounds, each [end - start]. Returns how many. `mask` (or NULL) says which rows of
-   codes count. */
-__attribute__((target(AVX512))) EXPORT size_t ce_dots(const int8_t *codes, size_t width, const int64_t *list, size_t start,
-                                                      size_t end, const int8_t *query, const float *scales,
-                                                      const float *tail, const float *off, const float *slope, float bar,
-                                                      const uint8_t *mask, int64_t *rows, float *products, float *bounds) {
-    work w = {codes, query, width, list, end, {0, 0}, {scales[0], scales[1]}};
-    size_t padded = (width + 63) / 64 * 64, count = 0;
-    for (int part = 0; part < 2; part++)
-        for (size_t col = 0; col < width; col++) w.less[part] += 128 * (int32_t)query[(size_t)part * padded + col];
-    for (size_t at = start; at < end; at += 4 * ROWS) {
+/* Looks through one part of the rows; what it finds is written from where the part begins. */
+__attribute__((target(AVX512))) static void search(const void *job, size_t part) {
+    work w = *(const work *)job;
+    size_t start = part * w.size, count = start;
+    w.end = start + w.size < w.n ? start + w.size : w.n;
+    for (size_t at = start; at < w.end; at += 4 * ROWS) {
         float values[4 * ROWS] __attribute__((aligned(64)));
         for (size_t r = 0; r < 4 * ROWS; r += ROWS)
-            if (at + r < end) _mm_store_ps(values + r, rough(&w, at + r));
-        __mmask16 mine = end - at >= 16 ? 0xffff : (__mmask16)((1u << (end - at)) - 1);
+            if (at + r < w.end) _mm_store_ps(values + r, rough(&w, at + r));
+        __mmask16 mine = w.end - at >= 16 ? 0xffff : (__mmask16)((1u << (w.end - at)) - 1);
         __m512 value = _mm512_maskz_load_ps(mine, values), upper = value;
-        if (tail) upper = _mm512_add_ps(upper, _mm512_mul_ps(facts(tail, list, at, mine), _mm512_set1_ps(slope[0])));
-        if (off) upper = _mm512_add_ps(upper, _mm512_mul_ps(facts(off, list, at, mine), _mm512_set1_ps(slope[1])));
-        mine = _mm512_mask_cmp_ps_mask(mine, upper, _mm512_set1_ps(bar), _CMP_NLT_UQ);
-        if (mask)
-            for (size_t r = 0; r < 16 && at + r < end; r++)
-                mine &= (__mmask16) ~((unsigned)!mask[list ? (size_t)list[at + r] : at + r] << r);
-        size_t more = write(mine, at, value, upper, rows + count, products + count, bounds + count);
-        count += more;
+        const float *more[2] = {w.tail, w.off};
+        for (int i = 0; i < 2; i++)
+            if (more[i])
+                upper = _mm512_add_ps(upper, _mm512_mul_ps(facts(more[i], w.list, at, mine), _mm512_set1_ps(w.slope[i])));
+        mine = _mm512_mask_cmp_ps_mask(mine, upper, _mm512_set1_ps(w.bar), _CMP_NLT_UQ);
+        if (w.mask)
+            for (size_t r = 0; r < 16 && at + r < w.end; r++)
+                mine &= (__mmask16) ~((unsigned)!w.mask[w.list ? (size_t)w.list[at + r] : at + r] << r);
+        count += write(mine, at, value, upper, w.rows + count, w.products + count, w.bounds + count);
     }
-    return count;
+    w.counts[part] = count - start;
+}
+
+/* n rows, of `list` or, where that is NULL, of codes [., width] themselves, in parts of `size`. Those whose product plus
+   tail[row] * slope[0] plus off[row] * slope[1] (tail and off may be NULL) reaches `bar`: where they are among the n,
+   their products and those bounds, each [n], what a part has found from where it begins; and how many, `counts` [parts].
+   `mask` (or NULL) says which rows of codes count. */
+EXPORT void ce_dots(const int8_t *codes, size_t width, const int64_t *list, size_t n, size_t size, const int8_t *query,
+                    const float *scales, const float *tail, const float *off, const float *slope, float bar,
+                    const uint8_t *mask, int64_t *rows, float *products, float *bounds, size_t *counts) {
+    work w = {codes, query, width, list, n, n, {0, 0}, {scales[0], scales[1]}, {slope[0], slope[1]}, bar, tail, off, mask,
+              size, rows, products, bounds, counts};
+    for (int part = 0; part < 2; part++)
+        for (size_t col = 0; col < width; col++)
+            w.less[part] += 128 * (int32_t)query[(size_t)part * ((width + 63) / 64 * 64) + col];
+    together(search, &w, (n + size - 1) / size);
 }

@@ -5,12 +5,6 @@ A call takes what `features` says that this machine has: `Dots` needs `BYTES`, `
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import TypeVar
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -21,8 +15,6 @@ WIDEST = 1 << 17  # bytes of a row: sums of their products fit in 32 bits
 _BYTES = 64  # of a vector register, and of a row of a tile
 _ROWS = 16  # of a tile
 _LEAST = 1 << 20  # bytes of rows that are worth a thread
-
-T = TypeVar("T")
 
 
 class Dots:
@@ -63,26 +55,25 @@ class Dots:
         slopes = torch.tensor([*(slope for _, slope in bounds), 0.0, 0.0])
         tail, off = [*map(_at, some), None, None][:2]
 
-        def run(start: int, end: int) -> slice:
-            count = native.ce_dots(
-                codes.data_ptr(),
-                self.width,
-                _at(listed),
-                start,
-                end,
-                self.parts.data_ptr(),
-                self.scales.data_ptr(),
-                tail,
-                off,
-                slopes.data_ptr(),
-                bar,
-                _at(mask),
-                *(x[start:].data_ptr() for x in (found, values, uppers)),
-            )
-            return slice(start, start + count)
-
-        parts = _shared(run, total, self.width)
-        where, values, uppers = (_joined(x, parts) for x in (found, values, uppers))
+        size, parts = _split(total, self.width)
+        counts = torch.zeros(parts, dtype=torch.long)
+        native.ce_dots(
+            codes.data_ptr(),
+            self.width,
+            _at(listed),
+            total,
+            size,
+            self.parts.data_ptr(),
+            self.scales.data_ptr(),
+            tail,
+            off,
+            slopes.data_ptr(),
+            bar,
+            _at(mask),
+            *(x.data_ptr() for x in (found, values, uppers, counts)),
+        )
+        filled = [slice(i * size, i * size + count) for i, count in enumerate(counts.tolist())]
+        where, values, uppers = (_joined(x, filled) for x in (found, values, uppers))
         return (where if listed is None else listed[where]), values, uppers
 
 
@@ -108,20 +99,10 @@ class Tiles:
         assert native is not None and codes.shape[1] == self.width <= WIDEST
         made = torch.empty(len(codes), self.queries, dtype=torch.int32) if out is None else out
 
-        def run(start: int, end: int) -> None:
-            copy, to = self._copy(), made[start:]
-            native.ce_products(
-                codes.data_ptr(),
-                self.width,
-                start,
-                end,
-                self.packed.data_ptr(),
-                self.queries,
-                copy.data_ptr(),
-                to.data_ptr(),
-            )
-
-        _shared(run, len(codes), self.width)
+        size, parts = _split(len(codes), self.width)
+        copies = self._copies(parts)
+        at = (self.packed.data_ptr(), self.queries, copies.data_ptr(), made.data_ptr())
+        native.ce_products(codes.data_ptr(), self.width, len(codes), size, *at)
         return made
 
     def best(
@@ -146,40 +127,38 @@ class Tiles:
         mask = None if mask is None else mask.contiguous()
         norm, gap = norm.double().contiguous(), gap.double().contiguous()
 
-        def run(start: int, end: int) -> tuple[Tensor, Tensor, Tensor] | None:
-            pairs = torch.empty(3, room, dtype=torch.int32)
-            raised, best, copy = bar.double().clone(), torch.full((self.queries, k), -torch.inf).double(), self._copy()
-            count = native.ce_scan(
-                codes.data_ptr(),
-                self.width,
-                start,
-                end,
-                self.packed.data_ptr(),
-                self.queries,
-                k,
-                rest.data_ptr(),
-                _at(mask),
-                *(x.data_ptr() for x in (norm, gap, raised, best, copy)),
-                room,
-                *(x.data_ptr() for x in pairs),
-            )
-            return None if count < 0 else (pairs[:, :count], raised, best)
-
-        parts = _shared(run, len(codes), self.width)
-        whole = [part for part in parts if part is not None]
-        if len(whole) < len(parts) or not whole:
+        size, parts = _split(len(codes), self.width)
+        pairs, counts = torch.empty(parts, 3, room, dtype=torch.int32), torch.zeros(parts, dtype=torch.long)
+        raised, copies = bar.double().repeat(parts, 1), self._copies(parts)
+        best = torch.full((parts, self.queries, k), -torch.inf, dtype=torch.float64)
+        native.ce_scan(
+            codes.data_ptr(),
+            self.width,
+            len(codes),
+            size,
+            self.packed.data_ptr(),
+            self.queries,
+            k,
+            rest.data_ptr(),
+            _at(mask),
+            *(x.data_ptr() for x in (norm, gap, raised, best, copies)),
+            room,
+            pairs.data_ptr(),
+            counts.data_ptr(),
+        )
+        if bool((counts < 0).any()):
             return None
-        bars = torch.stack([bar, *(raised for _, raised, _ in whole)]).amax(0)
-        if k and len(whole) > 1:  # together the threads know more
-            lowest = torch.cat([best for _, _, best in whole], 1).topk(k, dim=1).values[:, -1]
+        bars = torch.cat([bar[None], raised]).amax(0)
+        if k and parts > 1:  # together the threads know more
+            lowest = best.transpose(0, 1).flatten(1).topk(k, dim=1).values[:, -1]
             bars = torch.maximum(bars, lowest - gap)
-        rows, queries, values = torch.cat([pairs for pairs, _, _ in whole], 1).long()
+        rows, queries, values = torch.cat([pairs[i, :, :count] for i, count in enumerate(counts.tolist())], 1).long()
         kept = values + norm[queries] * rest[rows] + 1 >= bars[queries]  # less than 1 is left to rounding
         return queries[kept], rows[kept], values[kept]
 
-    def _copy(self) -> Tensor:
-        """Room for the last rows, which are read with zeros after them."""
-        return torch.empty(_ROWS * -(-self.width // _BYTES) * _BYTES, dtype=torch.int8)
+    def _copies(self, parts: int) -> Tensor:
+        """Room for the last rows of each part, which are read with zeros after them."""
+        return torch.empty(parts, _ROWS, -(-self.width // _BYTES) * _BYTES, dtype=torch.int8)
 
 
 def _kept(*given: Tensor) -> list[Tensor]:
@@ -201,17 +180,8 @@ def _joined(x: Tensor, parts: list[slice]) -> Tensor:
     return x[:count]
 
 
-def _shared(run: Callable[[int, int], T], rows: int, width: int) -> list[T]:
-    """What `run` gives for parts of the rows, one for each of torch's threads where they are worth it, in order."""
+def _split(rows: int, width: int) -> tuple[int, int]:
+    """Rows of a part, and how many parts: one for each of torch's threads where they are worth it."""
     threads = max(1, min(torch.get_num_threads(), rows * width // _LEAST))
-    size = -(-rows // (threads * _ROWS)) * _ROWS
-    parts = [(start, min(rows, start + size)) for start in range(0, rows, size)] if rows else []
-    if len(parts) < 2:
-        return [run(*part) for part in parts]
-    return list(_pool(os.getpid(), threads).map(lambda part: run(*part), parts))
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads of this process: a fork does not inherit them."""
-    return ThreadPoolExecutor(threads, "coembed-products")
+    size = max(_ROWS, -(-rows // (threads * _ROWS)) * _ROWS)
+    return size, max(1, -(-rows // size))

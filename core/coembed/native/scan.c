@@ -5,7 +5,9 @@
    score is within `norm * rest` and the query's own error of its product. A heap keeps each query's k best lower
    bounds, product - norm * rest; the least of them, less `gap`, which is twice the query's error, is a bar that an
    upper bound, product + norm * rest, must reach. */
+#define _GNU_SOURCE
 #include "native.h"
+#include "team.h"
 
 #include <math.h>
 #include <string.h>
@@ -61,28 +63,41 @@ static const int8_t *tile_at(const int8_t *codes, size_t width, size_t row, size
     return copy;
 }
 
-/* Products of rows start to end of codes [., width] with queries packed as tiles [queries / 16][width / 64], to out
-   [end - start, queries]; `copy` has room for 16 rows. */
-__attribute__((target(AMX))) EXPORT void ce_products(const int8_t *codes, size_t width, size_t start, size_t end,
-                                                     const int8_t *packed, size_t queries, int8_t *copy, int32_t *out) {
-    size_t steps = (width + TILE_BYTES - 1) / TILE_BYTES, stride;
+typedef struct {
+    const int8_t *codes, *packed;
+    size_t width, n, size, queries; /* `size` rows of the n are a part */
+    int8_t *copies;                 /* room for 16 filled rows for each part */
+    int32_t *out;
+} plain;
+
+__attribute__((target(AMX))) static void multiply(const void *job, size_t part) {
+    const plain *p = job;
+    size_t steps = (p->width + TILE_BYTES - 1) / TILE_BYTES, stride, end = least(p->n, (part + 1) * p->size);
     int32_t sums[4 * 256] __attribute__((aligned(64)));
     tile_config before;
     tiles_begin(&before);
-    for (size_t row = start; row < end; row += TILE_ROWS) {
-        const int8_t *a = tile_at(codes, width, row, end, copy, &stride);
-        for (size_t query = 0; query < queries; query += GROUP) {
-            size_t here = least(GROUP, queries - query);
-            product(a, stride, steps, packed + query * steps * TILE_BYTES, (here + 15) / 16, NULL, sums);
+    for (size_t row = part * p->size; row < end; row += TILE_ROWS) {
+        const int8_t *a = tile_at(p->codes, p->width, row, end, p->copies + part * steps * TILE, &stride);
+        for (size_t query = 0; query < p->queries; query += GROUP) {
+            size_t here = least(GROUP, p->queries - query);
+            product(a, stride, steps, p->packed + query * steps * TILE_BYTES, (here + 15) / 16, NULL, sums);
             for (size_t r = 0; r < least(TILE_ROWS, end - row); r++)
                 for (size_t col = 0; col < here; col += 16) {
                     __mmask16 mask = here - col >= 16 ? 0xffff : (__mmask16)((1u << (here - col)) - 1);
-                    int32_t *to = out + (row + r - start) * queries + query + col;
+                    int32_t *to = p->out + (row + r) * p->queries + query + col;
                     _mm512_mask_storeu_epi32(to, mask, _mm512_load_si512(sums + col * 16 + r * 16));
                 }
         }
     }
     tiles_end(&before);
+}
+
+/* Products of codes [n, width] with queries packed as tiles [queries / 16][width / 64], to out [n, queries], in parts of
+   `size` rows; `copies` has room for 16 rows, filled up to 64, for each part. */
+EXPORT void ce_products(const int8_t *codes, size_t width, size_t n, size_t size, const int8_t *packed, size_t queries,
+                        int8_t *copies, int32_t *out) {
+    plain p = {codes, packed, width, n, size, queries, copies, out};
+    together(multiply, &p, (n + size - 1) / size);
 }
 
 typedef struct {
@@ -160,50 +175,71 @@ static void take(state *s, int32_t row, int32_t query, int32_t value) {
     if (heap[0] - s->gap[query] > s->bar[query]) s->bar[query] = heap[0] - s->gap[query];
 }
 
-/* Pairs of rows start to end and queries that may be among the k best: row, query and product, each [room]. Returns how
-   many they are, or -1 where they are too many. `bar` [queries] says what to reach and is raised, `best` [queries, k]
-   are heaps of -inf at first; k = 0 leaves the bars where they are. `mask` [.] (or NULL) says which rows count. */
-__attribute__((target(AMX))) EXPORT int64_t ce_scan(const int8_t *codes, size_t width, size_t start, size_t end,
-                                                    const int8_t *packed, size_t queries, size_t k, const float *rest,
-                                                    const uint8_t *mask, const double *norm, const double *gap,
-                                                    double *bar, double *best, int8_t *copy, size_t room, int32_t *rows,
-                                                    int32_t *which, int32_t *values) {
-    state s = {queries, k, 0, room, rest, norm, gap, bar, best, rows, which, values};
-    size_t steps = (width + TILE_BYTES - 1) / TILE_BYTES, stride;
+typedef struct {
+    const int8_t *codes, *packed;
+    size_t width, n, size;
+    const uint8_t *mask;
+    int8_t *copies;
+    state all; /* with what belongs to all parts, one after another */
+    int64_t *counts;
+} scanning;
+
+/* Pairs of 16 rows and 64 queries whose products reach a limit; 0 where they are too many. */
+__attribute__((target(AMX))) static int select_from(state *s, const int32_t *sums, const int32_t *limit, size_t tiles,
+                                                    size_t row, size_t rows, size_t query, const uint8_t *mask) {
+    for (size_t r = 0; r < rows; r++) {
+        uint64_t over = 0;
+        for (size_t tile = 0; tile < tiles; tile++)
+            over |= (uint64_t)_mm512_cmpge_epi32_mask(_mm512_load_si512(sums + tile * 256 + r * 16),
+                                                      _mm512_load_si512(limit + tile * 16))
+                    << (tile * 16);
+        if (!over || (mask && !mask[row + r])) continue;
+        if (s->count + GROUP > s->room && !freed(s)) return 0;
+        for (; over; over &= over - 1) {
+            size_t i = (size_t)__builtin_ctzll(over);
+            take(s, (int32_t)(row + r), (int32_t)(query + i), sums[i / 16 * 256 + r * 16 + i % 16]);
+        }
+    }
+    return 1;
+}
+
+__attribute__((target(AMX))) static void scan(const void *job, size_t part) {
+    const scanning *j = job;
+    state s = j->all;
+    s.bar += part * s.queries, s.best += part * s.queries * s.k;
+    s.rows += part * 3 * s.room, s.which = s.rows + s.room, s.values = s.which + s.room;
+    size_t steps = (j->width + TILE_BYTES - 1) / TILE_BYTES, stride, end = least(j->n, (part + 1) * j->size);
     int32_t sums[4 * 256] __attribute__((aligned(64))), limit[GROUP] __attribute__((aligned(64)));
-    int64_t result = 0;
+    int fits = s.room >= 2 * GROUP;
     tile_config before;
-    if (room < 2 * GROUP) return -1;
     tiles_begin(&before);
-    for (size_t block = start; block < end && result == 0; block += BLOCK) {
+    for (size_t block = part * j->size; block < end && fits; block += BLOCK) {
         size_t stop = least(block + BLOCK, end);
-        float worst = largest(rest + block, stop - block);
-        for (size_t query = 0; query < queries && result == 0; query += GROUP) {
+        float worst = largest(s.rest + block, stop - block);
+        for (size_t query = 0; query < s.queries && fits; query += GROUP) {
             limits(&s, query, worst, limit);
-            size_t tiles = (least(GROUP, queries - query) + 15) / 16;
-            for (size_t row = block; row < stop && result == 0; row += TILE_ROWS) {
-                const int8_t *a = tile_at(codes, width, row, end, copy, &stride);
-                const int8_t *later = query || row + (AHEAD + 1) * TILE_ROWS > end ? NULL : codes + (row + AHEAD * TILE_ROWS) * width;
-                product(a, stride, steps, packed + query * steps * TILE_BYTES, tiles, later, sums);
-                for (size_t r = 0; r < least(TILE_ROWS, stop - row); r++) {
-                    uint64_t over = 0;
-                    for (size_t tile = 0; tile < tiles; tile++)
-                        over |= (uint64_t)_mm512_cmpge_epi32_mask(_mm512_load_si512(sums + tile * 256 + r * 16),
-                                                                  _mm512_load_si512(limit + tile * 16))
-                                << (tile * 16);
-                    if (!over || (mask && !mask[row + r])) continue;
-                    if (s.count + GROUP > room && !freed(&s)) {
-                        result = -1;
-                        break;
-                    }
-                    for (; over; over &= over - 1) {
-                        size_t i = (size_t)__builtin_ctzll(over);
-                        take(&s, (int32_t)(row + r), (int32_t)(query + i), sums[i / 16 * 256 + r * 16 + i % 16]);
-                    }
-                }
+            size_t tiles = (least(GROUP, s.queries - query) + 15) / 16;
+            for (size_t row = block; row < stop && fits; row += TILE_ROWS) {
+                const int8_t *a = tile_at(j->codes, j->width, row, end, j->copies + part * steps * TILE, &stride);
+                int far = query || row + (AHEAD + 1) * TILE_ROWS > end;
+                const int8_t *later = far ? NULL : j->codes + (row + AHEAD * TILE_ROWS) * j->width;
+                product(a, stride, steps, j->packed + query * steps * TILE_BYTES, tiles, later, sums);
+                fits = select_from(&s, sums, limit, tiles, row, least(TILE_ROWS, stop - row), query, j->mask);
             }
         }
     }
     tiles_end(&before);
-    return result ? result : (int64_t)s.count;
+    j->counts[part] = fits ? (int64_t)s.count : -1;
+}
+
+/* Pairs of n rows and queries that may be among the k best, found by parts of `size` rows: of each part rows, queries and
+   products [parts, 3, room], and how many they are, or -1 where they are too many, `counts` [parts]. `bar`
+   [parts, queries] says what to reach and is raised, `best` [parts, queries, k] are heaps of -inf at first; k = 0 leaves
+   the bars where they are. `mask` [n] (or NULL) says which rows count; `copies` is as for `ce_products`. */
+EXPORT void ce_scan(const int8_t *codes, size_t width, size_t n, size_t size, const int8_t *packed, size_t queries,
+                    size_t k, const float *rest, const uint8_t *mask, const double *norm, const double *gap, double *bar,
+                    double *best, int8_t *copies, size_t room, int32_t *pairs, int64_t *counts) {
+    state all = {queries, k, 0, room, rest, norm, gap, bar, best, pairs, NULL, NULL};
+    scanning j = {codes, packed, width, n, size, mask, copies, all, counts};
+    together(scan, &j, (n + size - 1) / size);
 }
