@@ -142,6 +142,23 @@ def test_too_many_pairs_are_not_given_at_all(threads):
     assert best(rows, asked, rest, zero, zero, nan, None, 0, 1 << 12) is None  # no number leaves nothing out
 
 
+@needs_tiles
+def test_what_would_be_read_wrongly_is_refused():
+    rows, rest, zero = codes(50, 64), torch.zeros(50), torch.zeros(3).double()
+    tiles, dots = Tiles(codes(3, 64)), Dots(codes(2, 64), (1.0, 1.0))
+    for wrong in (rows[:, :63], rows.short(), rows[0]):
+        with pytest.raises(ValueError, match=r"int8 \[N, 64\] is needed"):
+            tiles(wrong)
+        with pytest.raises(ValueError, match=r"int8 \[N, 64\] is needed"):
+            dots(wrong)
+    with pytest.raises(ValueError, match=r"bool \[50\] is needed"):
+        dots(rows, mask=torch.ones(49, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"float32 \[50\] is needed"):
+        dots(rows, bounds=((rest[1:], 1.0),))
+    with pytest.raises(ValueError, match=r"float32 \[50\] is needed"):
+        tiles.best(rows, rest.double(), None, 1, zero, zero, zero, 1 << 12)
+
+
 def vectors(kind: str, n: int = 1500, dim: int = 130) -> torch.Tensor:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(n, dim, generator=g)
@@ -172,8 +189,8 @@ def test_a_search_finds_the_same_with_and_without_kernels(kind, threads, monkeyp
     asked = torch.cat([x[:40] + 0.05 * torch.randn(40, 130, generator=torch.Generator().manual_seed(1)), x[-40:]])
     cases = [
         (Embedding.from_vectors(q), k, where)
-        for q in (asked, asked[:7], asked[39:41], asked[:1], torch.zeros(5, 130))
-        for k in (1, 10, 200, 2000)
+        for q in (asked, asked[39:41], torch.zeros(5, 130))
+        for k in (1, 10, 2000)
         for where in (None, torch.arange(len(index)) % 3 > 0, torch.arange(len(index)) > 1000)
     ]
     used = []

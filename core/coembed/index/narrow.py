@@ -125,7 +125,8 @@ class _Product:
             return self._plain(rows, bar, bounds, mask)
         if isinstance(rows, Tensor):
             return self.dots(self.codes, rows, bar=_below(bar), bounds=bounds, mask=mask)
-        return self.dots(self.codes[:rows], bar=_below(bar), bounds=bounds, mask=mask)
+        some = tuple((values[:rows], slope) for values, slope in bounds)
+        return self.dots(self.codes[:rows], bar=_below(bar), bounds=some, mask=None if mask is None else mask[:rows])
 
     def _plain(
         self, rows: int | Tensor, bar: float, bounds: Bounds, mask: Tensor | None

@@ -29,7 +29,6 @@ _ROWS = 1 << 14  # rows of a block at most
 _PENDING = 1 << 20  # pairs held before they are scored exactly
 _GROUP = 8  # rows compared with the floor by their best score
 _CROWD = 16  # if more than one in so many pairs of a block pass, codes are too coarse for it
-_HEAPS = 1 << 20  # best pairs that a kernel keeps
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,19 +196,19 @@ class Coarse:
         first, end = 0, len(segment)
         if mask is not None and len(mask):
             first, end = int(mask.byte().argmax()), end - int(mask.flip(0).byte().argmax())
+        room = min(_PENDING, max(1 << 12, (end - first) * len(found.floor) // _CROWD))
         if (
             self.tiles is None
             or segment.lengths is not None
             or (mask is not None and _few(mask))
             or 4 * k > end - first
-            or k * len(found.floor) > _HEAPS
+            or 4 * k * len(found.floor) > room
         ):
             return None
         scale, error = self.scale.double(), self.error.double()
         bar = (found.floor.double() - self.shift - error) / scale
         codes, rest = made.codes.values[first:end], made.rest[first:end]
         inside = None if mask is None or bool(mask[first:end].all()) else mask[first:end]
-        room = min(_PENDING, max(1 << 12, len(codes) * len(bar) // _CROWD))
         some = self.tiles.best(codes, rest, inside, k, self.norms / scale, 2 * error / scale, bar, room)
         if some is None:
             return None

@@ -14,7 +14,7 @@ from coembed.native import BYTES, TILES, features, library
 WIDEST = 1 << 17  # bytes of a row: sums of their products fit in 32 bits
 _BYTES = 64  # of a vector register, and of a row of a tile
 _ROWS = 16  # of a tile
-_LEAST = 1 << 20  # bytes of rows that are worth a thread
+_LEAST = 1 << 18  # bytes of rows that are worth a thread
 
 
 class Dots:
@@ -47,14 +47,15 @@ class Dots:
         `rows` says which of `codes` `[N, W]` (None: all). The bound is the product plus, of each of up to two `bounds`,
         a vector `[N]` times a factor. `mask` `[N]` says which rows count.
         """
-        native, (codes, *some) = library(), _kept(codes, *(values for values, _ in bounds))
-        assert native is not None and codes.shape[1] == self.width <= WIDEST
-        listed, mask = (None if x is None else x.contiguous() for x in (rows, mask))
+        native, codes = library(), _codes(codes, self.width)
+        assert native is not None
+        some = [_facts(values, torch.float32, len(codes)) for values, _ in bounds]
+        mask = None if mask is None else _facts(mask, torch.bool, len(codes))
+        listed = None if rows is None else _facts(rows, torch.long, len(rows))
         total = len(codes) if listed is None else len(listed)
         found, values, uppers = torch.empty(total, dtype=torch.long), torch.empty(total), torch.empty(total)
         slopes = torch.tensor([*(slope for _, slope in bounds), 0.0, 0.0])
         tail, off = [*map(_at, some), None, None][:2]
-
         size, parts = _split(total, self.width)
         counts = torch.zeros(parts, dtype=torch.long)
         native.ce_dots(
@@ -95,10 +96,9 @@ class Tiles:
 
     def __call__(self, codes: Tensor, out: Tensor | None = None) -> Tensor:
         """The products `[N, B]` with rows `[N, W]`, in int32; written to `out` if there is one."""
-        native, (codes,) = library(), _kept(codes)
-        assert native is not None and codes.shape[1] == self.width <= WIDEST
+        native, codes = library(), _codes(codes, self.width)
+        assert native is not None
         made = torch.empty(len(codes), self.queries, dtype=torch.int32) if out is None else out
-
         size, parts = _split(len(codes), self.width)
         copies = self._copies(parts)
         at = (self.packed.data_ptr(), self.queries, copies.data_ptr(), made.data_ptr())
@@ -122,14 +122,14 @@ class Tiles:
         units of the products; what can't reach the `bar` `[B]`, which the k-th best lower bound raises, is left out.
         None if more than `room` pairs were left. `rest` and `mask` are `[N]`, norm, gap and bar `[B]`.
         """
-        native, (codes, rest) = library(), _kept(codes, rest)
-        assert native is not None and codes.shape[1] == self.width <= WIDEST and len(codes) < 1 << 31
-        mask = None if mask is None else mask.contiguous()
-        norm, gap = norm.double().contiguous(), gap.double().contiguous()
-
+        native, codes = library(), _codes(codes, self.width)
+        assert native is not None and len(codes) < 1 << 31
+        rest = _facts(rest, torch.float32, len(codes))
+        mask = None if mask is None else _facts(mask, torch.bool, len(codes))
+        norm, gap, bar = (_facts(x.double(), torch.float64, self.queries) for x in (norm, gap, bar))
         size, parts = _split(len(codes), self.width)
         pairs, counts = torch.empty(parts, 3, room, dtype=torch.int32), torch.zeros(parts, dtype=torch.long)
-        raised, copies = bar.double().repeat(parts, 1), self._copies(parts)
+        raised, copies = bar.repeat(parts, 1), self._copies(parts)
         best = torch.full((parts, self.queries, k), -torch.inf, dtype=torch.float64)
         native.ce_scan(
             codes.data_ptr(),
@@ -153,7 +153,8 @@ class Tiles:
             lowest = best.transpose(0, 1).flatten(1).topk(k, dim=1).values[:, -1]
             bars = torch.maximum(bars, lowest - gap)
         rows, queries, values = torch.cat([pairs[i, :, :count] for i, count in enumerate(counts.tolist())], 1).long()
-        kept = values + norm[queries] * rest[rows] + 1 >= bars[queries]  # less than 1 is left to rounding
+        # Less than 1 is left to rounding; what is no number leaves nothing out.
+        kept = ~(values + norm[queries] * rest[rows] + 1 < bars[queries])
         return queries[kept], rows[kept], values[kept]
 
     def _copies(self, parts: int) -> Tensor:
@@ -161,9 +162,19 @@ class Tiles:
         return torch.empty(parts, _ROWS, -(-self.width // _BYTES) * _BYTES, dtype=torch.int8)
 
 
-def _kept(*given: Tensor) -> list[Tensor]:
-    """As they lie in memory, one row after another."""
-    return [x.contiguous() for x in given]
+def _codes(codes: Tensor, width: int) -> Tensor:
+    """Codes as the kernels read them; they look at nothing but addresses."""
+    if codes.dtype != torch.int8 or codes.dim() != 2 or codes.shape[1] != width or width > WIDEST:
+        raise ValueError(
+            f"codes are {codes.dtype} {list(codes.shape)}: int8 [N, {width}] is needed, at most {WIDEST} wide"
+        )
+    return codes.contiguous()
+
+
+def _facts(x: Tensor, dtype: torch.dtype, count: int) -> Tensor:
+    if x.dtype != dtype or x.shape != (count,):
+        raise ValueError(f"a vector is {x.dtype} {list(x.shape)}: {dtype} [{count}] is needed")
+    return x.contiguous()
 
 
 def _at(x: Tensor | None) -> int | None:
