@@ -274,3 +274,12 @@ def test_what_a_dead_writer_of_vectors_left_is_cleared_away(tmp_path, monkeypatc
     index.add(["new"], vectors(1, seed=2))
     index.save(tmp_path / "index")
     assert not left.exists() and not left.parent.exists() and len(open_index(tmp_path / "index")) == 4
+
+
+def test_half_of_a_surrogate_pair_is_kept(tmp_path):
+    index = Exact()
+    index.add(["a", "b"], vectors(2), ["\ud800.txt", {"name": "\udcff", "year": 3}])
+    index.save(tmp_path / "index")
+    again = Exact.load(tmp_path / "index")
+    assert again.search(vectors(2)[:1], k=1)[0][0].payload == "\ud800.txt"
+    assert [hit.id for hit in again.search(vectors(2)[:1], k=2, where="year == 3")[0]] == ["b"]

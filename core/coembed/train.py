@@ -12,6 +12,7 @@ from torch import nn
 
 from coembed.aligner import Aligner
 from coembed.features import FeatureStore
+from coembed.nn import seeded
 from coembed.objectives import Objective
 from coembed.progress import bar
 from coembed.sources import Source
@@ -114,8 +115,9 @@ def fit(
     parts = list(stages) if stages is not None else [Stage()]
     own = [stage.of(given) for stage in parts]
     tasks = distinct(own)
-    for task in tasks:
-        task.prepare(space)
+    with seeded(seed):  # what tasks make of their own, such as a pretext's head
+        for task in tasks:
+            task.prepare(space)
     records = read_columns(tasks)
     for task, columns in zip(tasks, records, strict=True):
         task.attach(columns)

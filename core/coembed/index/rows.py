@@ -112,6 +112,13 @@ Rows = ListRows | PackedRows
 PACKED = ("ids", "id_ends", "payloads", "payload_ends", "hashes", "order")
 
 
+def _json(payload: Any) -> bytes:
+    try:
+        return json.dumps(payload, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as a file's name may hold, has no bytes of its own
+        return json.dumps(payload).encode()
+
+
 def pack(ids: Sequence[str], payloads: Sequence[Any]) -> dict[str, Tensor]:
     """What `PackedRows` reads, as tensors for a file; a payload is JSON, None no bytes at all.
 
@@ -120,7 +127,7 @@ def pack(ids: Sequence[str], payloads: Sequence[Any]) -> dict[str, Tensor]:
     """
     hashes = hashed(ids)
     order = np.argsort(hashes, kind="stable")
-    texts = [b"" if payload is None else json.dumps(payload, ensure_ascii=False).encode() for payload in payloads]
+    texts = [b"" if payload is None else _json(payload) for payload in payloads]
     arrays = {
         **_join("id", [name.encode("utf-8", "surrogatepass") for name in ids]),
         **_join("payload", texts),

@@ -114,6 +114,16 @@ def test_what_it_brought_is_not_saved(tmp_path):
     assert torch.equal(loaded.values, space.encode("code", ["x = 1"], layer=1).values)
 
 
+def test_a_run_depends_on_its_seed_alone():
+    def losses(before: int, seed: int) -> list[float]:
+        space = Space({"code": coembed.load("code/transformer", dim=16, layers=2, heads=2, seed=0)}, train="all")
+        lines = Records.pairs(code=[f"def f{i}(x): return x + {i}" for i in range(8)])
+        torch.manual_seed(before)
+        return coembed.fit(space, tasks=[SMAE(lines, "code", sizes=[[1, 8]])], steps=2, batch_size=4, seed=seed).losses
+
+    assert losses(1, 0) == losses(2, 0) != losses(2, 1)
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
