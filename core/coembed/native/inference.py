@@ -1,16 +1,15 @@
 """Linear layers by the kernels, for whatever runs inside: any model's, without its knowledge.
 
-A float32 layer gives what float32 gives, to its last bit or two, from products of bfloat16 parts (see linear.c). A row
+A float32 layer gives what float32 gives, to its last bit or two, from products of bfloat16 parts (see product.h). A row
 of a layer's output has the same bits whatever rows are beside it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from coembed.native import TILES, features, library
 
+K = TypeVar("K")
+V = TypeVar("V")
 PARTS = {torch.float32: 3, torch.bfloat16: 1}  # bfloat16 numbers that a number is the sum of
 
 
@@ -40,19 +41,10 @@ def active() -> bool:
     return getattr(_here, "depth", 0) > 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Packed:
-    """A layer's weights as the kernel reads them; `state` tells whether they are still the layer's."""
-
-    state: tuple[object, ...]
-    weights: Tensor
-    bias: Tensor
-
-
 _SEEN = 32  # values of a weight that are looked at
 _here = threading.local()  # `depth`, of contexts that this thread is in
 _lock = threading.Lock()
-_packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # a weight's state, and it and its bias for the kernel
 
 
 class _Linears(TorchFunctionMode):
@@ -117,7 +109,7 @@ def state_of(weight: Tensor) -> tuple[object, ...]:
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     native = library()
     assert native is not None
-    made, rows = _pack(weight, bias), input.contiguous()
+    (tiles, start), rows = _pack(weight, bias), input.contiguous()
     out = torch.empty(*input.shape[:-1], len(weight), dtype=input.dtype)
     width = weight.shape[1]
     done = native.ce_linear(
@@ -125,10 +117,10 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         int(input.dtype == torch.bfloat16),
         rows.numel() // width,
         width,
-        made.weights.data_ptr(),
+        tiles.data_ptr(),
         PARTS[weight.dtype],
         len(weight),
-        made.bias.data_ptr(),
+        start.data_ptr(),
         out.data_ptr(),
     )
     if not done:
@@ -136,17 +128,27 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return out
 
 
-def _pack(weight: Tensor, bias: Tensor | None) -> _Packed:
-    """The packed weights; made when first asked for, and anew when the layer has changed."""
-    state = (state_of(weight), None if bias is None else state_of(bias))
-    found: _Packed | None = _packed.get(weight)
-    if found is None or found.state != state:
-        with _lock:
-            found = _packed.get(weight)
-            if found is None or found.state != state:
-                start = torch.zeros(len(weight)) if bias is None else bias.detach().float()
-                found = _packed[weight] = _Packed(state, packed(weight), F.pad(start, (0, -len(weight) % 32)))
+def _pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A layer's weights and bias as the kernel reads them."""
+
+    def make() -> tuple[Tensor, Tensor]:
+        start = torch.zeros(len(weight)) if bias is None else bias.detach().float()
+        return packed(weight), F.pad(start, (0, -len(weight) % 32))
+
+    state = state_of(weight), None if bias is None else state_of(bias)
+    found: tuple[Tensor, Tensor] = kept(_packed, weight, state, make)
     return found
+
+
+def kept(cache: MutableMapping[K, tuple[object, V]], key: K, state: object, make: Callable[[], V]) -> V:
+    """What was made for a key; made when first asked for, by one thread, and anew when its state has changed."""
+    found = cache.get(key)
+    if found is None or found[0] != state:
+        with _lock:
+            found = cache.get(key)
+            if found is None or found[0] != state:
+                found = cache[key] = state, make()
+    return found[1]
 
 
 def packed(weight: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coembed.native import library
-from coembed.native.inference import PARTS, active, packed, plain, state_of
+from coembed.native.inference import PARTS, active, kept, packed, plain, state_of
 
 _SIZES = ("dim", "heads", "hidden", "parts", "post")
 _WEIGHTS = ("qkv", "output", "up", "down")
@@ -21,7 +20,9 @@ _ROWS = ("attention_gain", "attention_shift", "ff_gain", "ff_shift")
 
 
 class _Struct(ctypes.Structure):
-    """`layer` of layer.h."""
+    """`layer` of layer.h, and the tensors that it points into."""
+
+    held: list[Tensor]
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in _SIZES),
@@ -77,8 +78,7 @@ def through(layers: Sequence[Layer | None], x: Tensor, runs: Sequence[tuple[int,
     lengths = torch.tensor([length for count, length in runs for _ in range(count)], dtype=torch.int64)
     rows = x.detach().to(torch.float32, copy=True).contiguous()
     for layer in known:
-        kept = _made(layer)
-        if not native.ce_layer(ctypes.byref(kept.struct), len(lengths), lengths.data_ptr(), rows.data_ptr()):
+        if not native.ce_layer(ctypes.byref(_made(layer)), len(lengths), lengths.data_ptr(), rows.data_ptr()):
             raise MemoryError(f"a layer of width {x.shape[1]}: no memory for {int(lengths.max())} tokens")
     return rows.to(x.dtype)
 
@@ -108,31 +108,17 @@ def _fits(layer: Layer, x: Tensor) -> bool:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A layer as the kernel reads it, the tensors that keep it in memory, and whether they are still the layer's."""
-
-    state: tuple[tuple[object, ...], ...]
-    struct: _Struct
-    tensors: list[Tensor]
+# by the layer's module `up`: the layer's state, and what the kernel reads
+_kept: WeakKeyDictionary[nn.Module, tuple[object, _Struct]] = WeakKeyDictionary()
 
 
-_lock = threading.Lock()
-_kept: WeakKeyDictionary[nn.Module, _Made] = WeakKeyDictionary()  # by the layer's module `up`
+def _made(layer: Layer) -> _Struct:
+    """A layer as the kernel reads it."""
+    state = layer.heads, layer.post, tuple(map(state_of, layer.tensors()))
+    return kept(_kept, layer.up, state, lambda: _make(layer))
 
 
-def _made(layer: Layer) -> _Made:
-    state = tuple(map(state_of, layer.tensors()))
-    found = _kept.get(layer.up)
-    if found is None or found.state != state:
-        with _lock:
-            found = _kept.get(layer.up)
-            if found is None or found.state != state:
-                found = _kept[layer.up] = _make(layer, state)
-    return found
-
-
-def _make(layer: Layer, state: tuple[tuple[object, ...], ...]) -> _Made:
+def _make(layer: Layer) -> _Struct:
     tensors = [tensor.detach() for tensor in layer.tensors()]
     weights, biases = tensors[:12:2], tensors[1:12:2]
     matrices = [packed(each) for each in (torch.cat(weights[:3]), *weights[3:])]
@@ -150,4 +136,5 @@ def _make(layer: Layer, state: tuple[tuple[object, ...], ...]) -> _Made:
         layer.attention_norm.eps,
         layer.ff_norm.eps,
     )
-    return _Made(state, struct, held)
+    struct.held = held
+    return struct
