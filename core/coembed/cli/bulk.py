@@ -41,9 +41,8 @@ def open_job(part: Encoder | Tower, args: argparse.Namespace) -> Job:
     from coembed.tower import Tower
 
     encoder = inputs.encoder_of(part)
-    part.encode(
-        [], role=args.role, layer=args.layer, dim=args.dim
-    )  # what it lacks is said before the folder is claimed
+    # nothing is encoded, but what the encoder lacks is said before the folder is claimed
+    part.encode([], role=args.role, layer=args.layer, dim=args.dim)
     setting = {
         "encoder": encoder.spec.name,
         "fingerprint": encoder.fingerprint(),

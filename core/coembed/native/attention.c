@@ -15,7 +15,7 @@ size_t attend_bytes(size_t tokens, size_t width, int parts) {
 /* Values [n, width], `ld` numbers apart, to tiles of columns, where k is the tokens: pairs of tokens side by side. */
 __attribute__((target(AMX))) static void pack_values(const float *v, size_t ld, size_t n, size_t width, int parts, char *out) {
     for (size_t col = 0; col < up(width, PAIR); col += 16) {
-        __mmask16 mask = width > col ? (width - col >= 16 ? 0xffff : (__mmask16)((1u << (width - col)) - 1)) : 0;
+        __mmask16 mask = leading(width > col ? width - col : 0);
         char *to = out + col / TILE_ROWS * stripe(n, parts);
         for (size_t row = 0; row < up(n, STEP); row += 2) {
             const float *at = v + row * ld + col;
@@ -33,12 +33,11 @@ __attribute__((target(AMX))) static void pack_values(const float *v, size_t ld, 
 /* Scores [n] of a row to 2^(scale (score - highest)), zero behind; gives the reciprocal of their sum. */
 __attribute__((target(AMX))) static float weigh(float *scores, size_t n, size_t padded, float scale) {
     __m512 highest = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps(), by = _mm512_set1_ps(scale);
-    __mmask16 last = (__mmask16)(n % 16 ? (1u << n % 16) - 1 : 0xffff);
     for (size_t at = 0; at < n; at += 16)
-        highest = _mm512_mask_max_ps(highest, n - at > 16 ? 0xffff : last, highest, _mm512_load_ps(scores + at));
+        highest = _mm512_mask_max_ps(highest, leading(n - at), highest, _mm512_load_ps(scores + at));
     highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
     for (size_t at = 0; at < padded; at += 16) {
-        __mmask16 mask = at >= n ? 0 : n - at > 16 ? 0xffff : last;
+        __mmask16 mask = leading(n > at ? n - at : 0);
         __m512 value = power(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(scores + at), highest), by));
         value = _mm512_maskz_mov_ps(mask, value);
         _mm512_store_ps(scores + at, value);
@@ -76,7 +75,7 @@ __attribute__((target(AMX))) void attend(const float *qkv, size_t n, size_t head
                         columns * sizeof(float));
             for (size_t r = 0; r < here; r++)
                 for (size_t col = 0; col < width; col += 16) {
-                    __mmask16 mask = width - col >= 16 ? 0xffff : (__mmask16)((1u << (width - col)) - 1);
+                    __mmask16 mask = leading(width - col);
                     __m512 value = _mm512_load_ps(mixed + r * columns + col);
                     _mm512_mask_storeu_ps(out + (row + r) * dim + head * width + col, mask,
                                           _mm512_mul_ps(value, _mm512_set1_ps(shares[r])));

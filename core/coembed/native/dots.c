@@ -106,7 +106,7 @@ __attribute__((target(AVX512))) static void search(const void *job, size_t part)
         float values[4 * ROWS] __attribute__((aligned(64)));
         for (size_t r = 0; r < 4 * ROWS; r += ROWS)
             if (at + r < w.end) _mm_store_ps(values + r, rough(&w, at + r));
-        __mmask16 mine = w.end - at >= 16 ? 0xffff : (__mmask16)((1u << (w.end - at)) - 1);
+        __mmask16 mine = leading(w.end - at);
         __m512 value = _mm512_maskz_load_ps(mine, values), upper = value;
         const float *more[2] = {w.tail, w.off};
         for (int i = 0; i < 2; i++)

@@ -11,6 +11,9 @@
 
 enum { TILE_ROWS = 16, TILE_BYTES = 64, TILE = TILE_ROWS * TILE_BYTES };
 
+/* The first so many of sixteen numbers. */
+static inline __mmask16 leading(size_t count) { return count >= 16 ? 0xffff : (__mmask16)((1u << count) - 1); }
+
 /* Eight tiles of 16 rows of 64 bytes, for as long as one call takes. What was configured before is put back: other
    libraries of the process keep a configuration of their own between calls. */
 typedef struct {

@@ -83,7 +83,7 @@ __attribute__((target(AMX))) static void multiply(const void *job, size_t part) 
             product(a, stride, steps, p->packed + query * steps * TILE_BYTES, (here + 15) / 16, NULL, sums);
             for (size_t r = 0; r < least(TILE_ROWS, end - row); r++)
                 for (size_t col = 0; col < here; col += 16) {
-                    __mmask16 mask = here - col >= 16 ? 0xffff : (__mmask16)((1u << (here - col)) - 1);
+                    __mmask16 mask = leading(here - col);
                     int32_t *to = p->out + (row + r) * p->queries + query + col;
                     _mm512_mask_storeu_epi32(to, mask, _mm512_load_si512(sums + col * 16 + r * 16));
                 }
@@ -129,7 +129,7 @@ __attribute__((target(AMX))) static void limits(const state *s, size_t query, do
 __attribute__((target(AMX))) static float largest(const float *rest, size_t n) {
     __m512 most = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mine = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        __mmask16 mine = leading(n - i);
         most = _mm512_max_ps(most, _mm512_maskz_loadu_ps(mine, rest + i));
     }
     return _mm512_reduce_max_ps(most);
